@@ -1,0 +1,105 @@
+# make book     the book, from nothing to _build/html/index.html
+# make test     the package, every chapter and the built pages, from nothing to pytest's last line
+# make serve    look at the book
+# make help     everything else
+#
+# PYTHON        which Python to build .venv with: 3.11, 3.12 or 3.13 (found by itself)
+# TORCH_INDEX   where to take PyTorch from; empty is the usual registry. On Linux that build brings CUDA
+#               (3 GB); make book TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small one.
+# TESTS         what `make test` runs, for example TESTS=tests/test_hopfield.py
+
+SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
+TORCH_INDEX ?=
+TESTS ?=
+PORT ?= 8000
+VENV ?= .venv
+BIN = $(VENV)/bin
+PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
+LOCKED_TORCH = $(shell grep '^torch==' requirements.lock)
+NOTEBOOKS = $(wildcard book/*.ipynb)
+VENDOR = book/_vendor/fetched
+
+# The kernel "python3" must be this environment's, whatever else is on the path.
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export PYDEVD_DISABLE_FILE_VALIDATION = 1
+
+.PHONY: help install book serve test lint format address figures lock hooks clean distclean
+.DELETE_ON_ERROR:
+
+help:
+	@echo 'make book       build the book into _build/html'
+	@echo 'make serve      show it at http://127.0.0.1:$(PORT)'
+	@echo 'make test       run all tests'
+	@echo 'make lint       check style, types and that notebooks carry no outputs'
+	@echo 'make format     put style and notebooks in order'
+	@echo 'make address    bring notebooks, links and tags in step with _config.yml and pyproject.toml'
+	@echo 'make figures    compute the pictures of the landing page'
+	@echo 'make lock       choose new exact versions: requirements.lock and environment.yml'
+	@echo 'make hooks      check style at every commit'
+	@echo 'make clean      remove what was built; make distclean removes .venv too'
+
+install: $(VENV)/installed
+
+$(VENV)/locked: requirements.lock
+	@test -n "$(PYTHON)" || { echo 'Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.11'; exit 1; }
+	@$(PYTHON) -c '$(SUPPORTED)' || { echo '$(PYTHON) is not Python 3.11, 3.12 or 3.13'; exit 1; }
+	@echo 'Installing exact versions into $(VENV) with $(PYTHON): minutes, once'
+	$(PYTHON) -m venv --clear $(VENV)
+	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) $(LOCKED_TORCH))
+	$(PIP) --requirement requirements.lock
+	@touch $@
+
+$(VENV)/installed: $(VENV)/locked pyproject.toml
+	$(PIP) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENDOR): tools/fetch_widgets.py $(VENV)/locked
+	$(BIN)/python tools/fetch_widgets.py
+	@touch $@
+
+book: $(VENV)/installed $(VENDOR)
+	rm -rf _build
+	$(BIN)/jupyter-book build book --config _config.yml --path-output . --warningiserror --nitpick --keep-going
+	@echo 'The book: $(CURDIR)/_build/html/index.html   (make serve shows it with its search)'
+
+_build/html/index.html:
+	$(MAKE) book
+
+serve: $(VENV)/installed _build/html/index.html
+	@echo 'http://127.0.0.1:$(PORT)   (stop with Ctrl-C)'
+	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
+
+test: $(VENV)/installed $(VENDOR)
+	$(BIN)/python -m pytest $(TESTS)
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id --verify $(NOTEBOOKS))
+
+format: $(VENV)/installed
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id $(NOTEBOOKS))
+
+address: $(VENV)/installed
+	$(BIN)/python tools/sync_address.py
+
+figures: $(VENV)/installed
+	$(BIN)/python tools/make_figures.py
+
+lock:
+	$(PYTHON) tools/lock.py
+
+hooks: $(VENV)/installed
+	$(BIN)/pre-commit install
+
+clean:
+	rm -rf _build build book/_vendor .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	find ebmm tests tools book -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV)

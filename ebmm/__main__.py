@@ -1,0 +1,75 @@
+"""The command line: ``python -m ebmm list | train NAME | evaluate NAME``."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from ebmm import experiments
+from ebmm.evaluation import save_results
+from ebmm.training import TrainingError
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m ebmm", description="Train and evaluate the book's experiments.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("list", help="list experiments and their models")
+
+    train = commands.add_parser("train", help="train a model; the same command resumes an interrupted run")
+    train.add_argument("name")
+    train.add_argument("--model", default="ebmm")
+    train.add_argument("--out", type=Path, help="default: checkpoints/NAME-MODEL.safetensors")
+    train.add_argument("--steps", type=int, help="instead of the experiment's own number")
+    train.add_argument("--device", default="auto")
+    train.add_argument("--seed", type=int, default=0)
+
+    evaluate = commands.add_parser("evaluate", help="evaluate models from the shipped weights or your own")
+    evaluate.add_argument("name")
+    evaluate.add_argument("--model", help="default: every model of the experiment")
+    evaluate.add_argument("--memories", type=int, default=1000)
+    evaluate.add_argument("--weights", type=Path, help="a file that train wrote; default: the shipped one")
+    evaluate.add_argument("--device", default="auto")
+    evaluate.add_argument("--seed", type=int, default=1)
+    evaluate.add_argument("--out", type=Path, help="add the rows to this JSON file")
+
+    given = parser.parse_args(arguments)
+    try:
+        {"list": _list, "train": _train, "evaluate": _evaluate}[given.command](given)
+    except (ValueError, FileNotFoundError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _list(given: argparse.Namespace) -> None:
+    for experiment in experiments.EXPERIMENTS.values():
+        print(f"{experiment.name:<16} {experiment.about}")
+        print(f"{'':<16} models: {', '.join(experiment.contestants)}")
+
+
+def _train(given: argparse.Namespace) -> None:
+    out = given.out or Path("checkpoints") / f"{given.name}-{given.model}.safetensors"
+    history = experiments.train(
+        given.name, given.model, out, device=given.device, seed=given.seed, steps=given.steps
+    )
+    print(f"{len(history.rows)} steps in {history.seconds / 60:.1f} minutes, {history.skipped} skipped: {out}")
+
+
+def _evaluate(given: argparse.Namespace) -> None:
+    _, models = experiments.find(given.name, given.model)
+    rows = []
+    print(f"{'model':<24} {'floats':>7} {'mean':>8} {'5 %':>8} {'95 %':>8}")
+    for model in models:
+        row = experiments.evaluate_contestant(
+            given.name, model, memories=given.memories, seed=given.seed, device=given.device, weights=given.weights
+        )
+        rows.append(row)
+        print(f"{model:<24} {row['memory_floats']:>7} {row['mean']:>8.3f} {row['p5']:>8.3f} {row['p95']:>8.3f}")
+    if given.out is not None:
+        save_results(rows, given.out)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,136 @@
+"""How well a memory recalls: wrong bits or squared error, with percentiles over many memories."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shlex
+import sys
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ebmm.tasks import Task
+
+
+def wrong_bits(x: Tensor, patterns: Tensor) -> Tensor:
+    """How many elements lie on the wrong side of ½.
+
+    Args:
+        x: what was recalled, (..., N, *S), in [0, 1]; leading shape (B, N) for memories.
+        patterns: what was stored, the same shape, of 0s and 1s.
+
+    Returns:
+        (B, N), a count in [0, d].
+
+    Example:
+        >>> wrong_bits(torch.tensor([[[0.9, 0.2, 0.6]]]), torch.tensor([[[1.0, 0.0, 0.0]]]))
+        tensor([[1.]])
+    """
+    return ((x > 0.5) != (patterns > 0.5)).flatten(2).sum(-1).float()
+
+
+def squared_error(x: Tensor, patterns: Tensor) -> Tensor:
+    """Squared error summed over a pattern's elements, (B, N) for arguments of shape (B, N, *S)."""
+    return (x - patterns).flatten(2).square().sum(-1)
+
+
+METRICS = {"wrong bits": wrong_bits, "squared error": squared_error}
+
+
+def errors(x: Tensor, patterns: Tensor, metric: str) -> Tensor:
+    """Errors (B, N) of what was recalled, by the name of the metric."""
+    return METRICS[metric](x, patterns)
+
+
+def evaluate(
+    model, task: Task, memories: int = 1000, *, seed: int = 0, batch_size: int = 50, device: str = "cpu", clamp: bool = False
+) -> dict:
+    """Write and read many fresh memories; mean error and its 5th and 95th percentiles over memories.
+
+    Args:
+        model: any memory of the package's contract.
+        task: what to store and how to corrupt; its ``metric`` is reported.
+        memories: how many memories, each with ``task.number`` patterns of its own.
+        seed: of the task's generator. The result does not depend on ``batch_size``.
+        device: where to compute; the model must be there.
+        clamp: tell the memory which elements are intact (Hopfield networks only).
+
+    Returns:
+        A dict: memory_floats, patterns, corruption, clamped, metric, mean, p5, p95, memories, seed,
+        device, versions. A memory's error is the mean over its patterns.
+
+    Raises:
+        ValueError: fewer than one memory.
+
+    Example:
+        >>> from ebmm import Hopfield, tasks
+        >>> task = Task(tasks.RandomBits(32), tasks.FlipBits(0.1), number=2)
+        >>> evaluate(Hopfield(32), task, memories=4)["metric"]
+        'wrong bits'
+    """
+    if memories < 1:
+        raise ValueError(f"memories must be at least 1, got {memories}")
+    generator = torch.Generator().manual_seed(seed)
+    per_memory = []
+    with torch.no_grad():
+        for done in range(0, memories, batch_size):
+            batch = task.sample(min(batch_size, memories - done), generator).to(device)
+            memory = model.write(batch.patterns)
+            told = {"clamp": batch.intact} if clamp else {}
+            recalled = model.read(batch.queries, memory, **told)
+            per_memory.append(errors(recalled, batch.patterns, task.metric).mean(1).cpu())
+    error = torch.cat(per_memory).double()
+    p5, p95 = torch.quantile(error, torch.tensor([0.05, 0.95], dtype=torch.double)).tolist()
+    return {
+        "memory_floats": model.memory_floats,
+        "patterns": task.number,
+        "corruption": repr(task.corruption),
+        "clamped": clamp,
+        "metric": task.metric,
+        "mean": error.mean().item(),
+        "p5": p5,
+        "p95": p95,
+        "memories": memories,
+        "seed": seed,
+        "device": describe_device(device),
+        "versions": versions(),
+    }
+
+
+def describe_device(device: str | torch.device) -> str:
+    """The name of a device as results files state it."""
+    where = torch.device(device)
+    return torch.cuda.get_device_name(where) if where.type == "cuda" else f"cpu ({platform.machine()})"
+
+
+def versions() -> dict[str, str]:
+    """Versions of what computes the results."""
+    from ebmm import __version__
+
+    return {"ebmm": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
+
+
+def command_line() -> str:
+    """The command that runs now, as results files state it."""
+    return shlex.join(["python", "-m", "ebmm", *sys.argv[1:]])
+
+
+def save_results(rows: list[dict], path: str | os.PathLike) -> None:
+    """Write result rows as JSON, replacing rows of the same experiment, model and clamping, keeping others."""
+    path = Path(path)
+    old = load_results(path) if path.exists() else []
+
+    def key(row):
+        return row["experiment"], row["model"], row["clamped"]
+
+    new = {key(row): row for row in [*old, *rows]}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps([new[k] for k in sorted(new)], indent=1) + "\n")
+
+
+def load_results(path: str | os.PathLike) -> list[dict]:
+    """Rows of a results file."""
+    return json.loads(Path(path).read_text())

@@ -1,0 +1,195 @@
+"""Named experiments: what ``python -m ebmm train`` and ``evaluate`` run, and what the chapters read.
+
+An experiment is a task and the memories that compete in it. A trained memory's weights lie in
+``data/checkpoints/EXPERIMENT-MODEL.safetensors`` with the training spent in the file's metadata;
+results lie in ``data/results/EXPERIMENT.json``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from ebmm import tasks
+from ebmm.energies import PredictiveEnergy
+from ebmm.evaluation import command_line, describe_device, evaluate, versions
+from ebmm.hopfield import Hopfield
+from ebmm.model import EBMM
+from ebmm.tasks import Task
+from ebmm.training import History, fit, pick_device
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A memory in an experiment.
+
+    Attributes:
+        build: makes the memory, untrained.
+        training: keyword arguments of :func:`ebmm.fit`, ``steps`` among them; ``None``: nothing to train.
+        clamp: tell the memory which elements of a query are intact.
+    """
+
+    build: Callable[[], nn.Module]
+    training: dict | None = None
+    clamp: bool = False
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A task and its contestants, by name."""
+
+    name: str
+    about: str
+    task: Task
+    contestants: dict[str, Contestant] = field(default_factory=dict)
+
+
+def hopfield_contestants(dim: int) -> dict[str, Contestant]:
+    """The three rules, each run freely and with the intact bits clamped."""
+    rules = ("hebb", "storkey", "pseudo-inverse")
+    free = {rule: Contestant(lambda rule=rule: Hopfield(dim, rule)) for rule in rules}
+    return free | {
+        f"{rule}-clamped": Contestant(lambda rule=rule: Hopfield(dim, rule), clamp=True) for rule in rules
+    }
+
+
+def predictive_memory(dim: int, hidden: int = 128) -> EBMM:
+    """The chapter 4 model: d(d+1)/2 floats written by 5 steps and read by 5."""
+    return EBMM(PredictiveEnergy(dim, hidden), gradient_term=False, write_rate=(2e-2, 1e-4, 1e-4), read_rate=0.3)
+
+
+EXPERIMENTS = {
+    "flipped-64-16": Experiment(
+        "flipped-64-16",
+        "64 bits, 16 patterns, 15 % of the bits flipped, 2080 floats (chapter 4)",
+        Task(tasks.RandomBits(64), tasks.FlipBits(0.15), 16),
+        {"ebmm": Contestant(lambda: predictive_memory(64), {"steps": 20000, "learning_rate": 2e-3, "memories": 16})}
+        | hopfield_contestants(64),
+    ),
+    **{
+        f"binary-{number}": Experiment(
+            f"binary-{number}",
+            f"128 bits, {number} patterns, 64 random bits redrawn, 8256 floats (Table 1 of the paper; chapter 1)",
+            Task(tasks.RandomBits(128), tasks.RedrawBits(64), number),
+            hopfield_contestants(128),
+        )
+        for number in (16, 32, 48, 64, 96)
+    },
+}
+
+
+def find(name: str, model: str | None = None) -> tuple[Experiment, list[str]]:
+    """An experiment and the names of its chosen contestants (all of them for ``None``).
+
+    Raises:
+        ValueError: no such experiment or contestant; the message lists those there are.
+    """
+    if name not in EXPERIMENTS:
+        raise ValueError(f"no experiment {name!r}: choose from {', '.join(EXPERIMENTS)}")
+    experiment = EXPERIMENTS[name]
+    if model is not None and model not in experiment.contestants:
+        raise ValueError(f"{name} has no model {model!r}: choose from {', '.join(experiment.contestants)}")
+    return experiment, list(experiment.contestants) if model is None else [model]
+
+
+def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto", seed: int = 0, **changes) -> History:
+    """Train a contestant and save its weights.
+
+    Args:
+        name, model: the experiment and its contestant.
+        out: the safetensors file to write; a file beside it with the suffix ``.training`` is the
+            resumable state while training runs.
+        device: as for :func:`ebmm.fit`.
+        seed: of the start weights and of the task's generator.
+        changes: keyword arguments of :func:`ebmm.fit` that replace the experiment's.
+
+    Raises:
+        ValueError: no such experiment or contestant, or one that needs no training.
+    """
+    from safetensors.torch import save_file
+
+    experiment, _ = find(name, model)
+    contestant = experiment.contestants[model]
+    if contestant.training is None:
+        raise ValueError(f"{model} of {name} needs no training")
+    out = Path(out)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(seed)
+    memory = contestant.build()
+    settings = contestant.training | {k: v for k, v in changes.items() if v is not None}
+    history = fit(
+        memory, experiment.task, device=device, seed=seed, checkpoint=out.with_suffix(".training"), **settings
+    )
+    training = {
+        "experiment": name,
+        "model": model,
+        "command": command_line(),
+        "seed": seed,
+        "settings": settings,
+        "steps": len(history.rows),
+        "skipped": history.skipped,
+        "minutes": round(history.seconds / 60, 2),
+        "device": describe_device(pick_device(device)),
+        "versions": versions(),
+    }
+    state = {key: tensor.cpu().contiguous() for key, tensor in memory.state_dict().items()}
+    save_file(state, out, metadata={"training": json.dumps(training)})
+    return history
+
+
+def load_contestant(name: str, model: str, path: str | os.PathLike | None = None) -> tuple[nn.Module, dict]:
+    """A contestant ready for use, and the training spent on it (empty for one that needs none).
+
+    Args:
+        name, model: the experiment and its contestant.
+        path: weights that :func:`train` wrote; ``None`` takes those shipped with the book.
+
+    Raises:
+        ValueError: no such experiment or contestant.
+        FileNotFoundError: no such weights.
+    """
+    from safetensors import safe_open
+
+    from ebmm.datasets import data_path
+
+    experiment, _ = find(name, model)
+    contestant = experiment.contestants[model]
+    memory = contestant.build()
+    if contestant.training is None:
+        return memory, {}
+    path = data_path(f"checkpoints/{name}-{model}.safetensors") if path is None else path
+    with safe_open(path, framework="pt") as file:
+        memory.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+        training = json.loads(file.metadata()["training"])
+    return memory.eval(), training
+
+
+def evaluate_contestant(
+    name: str, model: str, *, memories: int = 1000, seed: int = 1, device: str = "auto", weights: str | None = None
+) -> dict:
+    """Evaluate a contestant and return its row of results.
+
+    Args:
+        name, model: the experiment and its contestant.
+        memories, seed: as for :func:`ebmm.evaluate`.
+        device: as for :func:`ebmm.fit`.
+        weights: as ``path`` of :func:`load_contestant`.
+
+    Returns:
+        What :func:`ebmm.evaluate` returns, with experiment, model, training and command.
+    """
+    experiment, _ = find(name, model)
+    memory, training = load_contestant(name, model, weights)
+    where = pick_device(device)
+    row = evaluate(
+        memory.to(where), experiment.task, memories, seed=seed, device=str(where),
+        clamp=experiment.contestants[model].clamp,
+    )  # fmt: skip
+    row["steps trained"] = training.get("steps", 0)
+    return {"experiment": name, "model": model, **row, "training": training, "command": command_line()}

@@ -1,0 +1,613 @@
+"""Two classic memories: Hopfield's network with three writing rules, and the dense memory.
+
+Both keep the contract of every memory here: ``write`` returns a ``Memory``, ``read`` and ``energy`` take it.
+Neither has anything to meta-learn. Letters: B memories, N patterns, Q queries, K read steps, d units.
+
+Chapter 1 explains the Hopfield network, chapter 2 the dense memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor, nn
+
+from ebmm.memory import Memory, check_points
+
+VALUES = {"bits": (0.0, 1.0), "signs": (-1.0, 1.0)}
+DYNAMICS = ("asynchronous", "synchronous")
+BLOCK = 16  # units whose fields are found in one product; only the speed depends on it
+
+
+def _write_hebb(weight: Tensor, signs: Tensor) -> Tensor:
+    return _clear_diagonal(weight + signs.mT @ signs / signs.shape[-1])
+
+
+def _write_storkey(weight: Tensor, signs: Tensor) -> Tensor:
+    for x in signs.unbind(1):
+        x = x[..., None]
+        half = (x / 2 - weight @ x) / x.shape[1]
+        weight += torch.cat([x, half], dim=2) @ torch.cat([half, x], dim=2).mT
+        _clear_diagonal(weight)
+    return weight
+
+
+def _write_projection(projection: Tensor, signs: Tensor) -> Tensor:
+    nothing_left = 10 * torch.finfo(signs.dtype).eps * signs.shape[-1]
+    for x in signs.unbind(1):
+        r = x[..., None]
+        for _ in range(2):  # the second pass removes what rounding left of the first
+            r = r - projection @ r
+        length = (r * r).sum(1, keepdim=True)
+        r = r * torch.where(length > nothing_left, length.rsqrt(), 0)
+        projection += r * r.mT
+    return projection
+
+
+def _clear_diagonal(matrix: Tensor) -> Tensor:
+    matrix.diagonal(dim1=-2, dim2=-1).zero_()
+    return matrix
+
+
+RULES = {"hebb": _write_hebb, "storkey": _write_storkey, "pseudo-inverse": _write_projection}
+
+
+class Hopfield(nn.Module):
+    """A Hopfield network: d units, symmetric couplings, and an energy that reading lowers (Hopfield 1982).
+
+    With ``x`` the pattern as signs, -1 or +1, the energy is ``E(x) = -1/2 x^T W x``, where ``W`` has no
+    diagonal. The rules, for patterns ``x_1 ... x_N``:
+
+    - ``"hebb"``: ``W = sum of x x^T / d``.
+    - ``"storkey"`` (Storkey 1997), pattern by pattern: ``W += (x x^T - x h^T - h x^T) / d`` with
+      ``h = W x``; the diagonal is cleared after each pattern, so the order of the patterns matters.
+    - ``"pseudo-inverse"`` (Personnaz and others 1985): ``P = X^+ X``, the projection onto the patterns,
+      reached pattern by pattern: ``P += r r^T / ||r||^2`` with ``r = x - P x``, where a pattern already in
+      the span is passed over. ``W`` is ``P`` without its diagonal; the Memory keeps ``P``, so that
+      writing goes on exactly.
+
+    Args:
+        dim: the number of units d, or the shape S of a pattern, such as ``(28, 28)``.
+        rule: how patterns are written: ``"hebb"``, ``"storkey"`` or ``"pseudo-inverse"``.
+        values: what patterns and queries hold: ``"bits"``, 0 and 1, or ``"signs"``, -1 and +1. What is read
+            comes back in the same values. Bits and signs are one network: ``sign = 2 bit - 1``.
+
+    Raises:
+        ValueError: an unknown rule or kind of values, or a dimension below 1.
+        TypeError: ``dim`` is neither a whole number nor a tuple of them.
+
+    Example:
+        >>> patterns = torch.tensor([[[1., 1, 1, 1, 0, 0, 0, 0], [1., 0, 1, 0, 1, 0, 1, 0]]])
+        >>> model = Hopfield(8, rule="hebb")
+        >>> memory = model.write(patterns)
+        >>> memory
+        Memory(weight: (1, 8, 8), device='cpu')
+        >>> query = torch.tensor([[[0., 1, 1, 1, 0, 0, 0, 0]]])     # the first pattern, one bit wrong
+        >>> model.read(query, memory)
+        tensor([[[1., 1., 1., 1., 0., 0., 0., 0.]]])
+
+    Chapter 1 builds it; paper, table 1, rows 1 to 3.
+    """
+
+    def __init__(self, dim: int | tuple[int, ...], rule: str = "hebb", values: str = "bits"):
+        super().__init__()
+        if rule not in RULES:
+            raise ValueError(f"rule must be one of {tuple(RULES)}, got {rule!r}")
+        if values not in VALUES:
+            raise ValueError(f"values must be one of {tuple(VALUES)}, got {values!r}")
+        self.shape = _pattern_shape(dim)
+        self.dim = _size(self.shape)
+        self.rule = rule
+        self.values = values
+
+    def extra_repr(self) -> str:
+        return f"{_written(self.shape)}, rule={self.rule!r}, values={self.values!r}"
+
+    @property
+    def memory_floats(self) -> int:
+        """What one memory costs: ``d (d + 1) / 2`` floats; 8256 at d = 128, as in the paper's table 1.
+
+        The matrix is symmetric. Hebb's rule and Storkey's need only the ``d (d - 1) / 2`` couplings above
+        the diagonal; the paper adds one bias a unit, and so do we, though all biases are zero here.
+        The pseudo-inverse rule needs the diagonal too, to go on writing; to read, it does not.
+        """
+        return self.dim * (self.dim + 1) // 2
+
+    @torch.no_grad()
+    def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
+        """Store patterns, in a new memory or after those of an old one.
+
+        Writing in parts gives the same memory as writing at once in the same order.
+
+        Args:
+            patterns: (B, N, *S), floating point, each value one of the two that ``values`` names.
+            memory: what an earlier ``write`` returned, left as it was; ``None`` starts an empty one.
+
+        Returns:
+            A Memory. ``"weight"``: (B, d, d), ``W``, by the rules of Hebb and Storkey;
+            ``"projection"``: (B, d, d), ``P``, by the pseudo-inverse rule.
+
+        Raises:
+            TypeError: patterns are not a floating-point tensor, or of another dtype than the memory.
+            ValueError: wrong shape, other values, or a memory that another rule wrote or of another size.
+
+        Example:
+            >>> model = Hopfield(3, rule="pseudo-inverse", values="signs")
+            >>> memory = model.write(torch.tensor([[[1., 1, -1]]]))
+            >>> memory = model.write(torch.tensor([[[1., 1, 1]]]), memory)
+            >>> memory["projection"][0].round(decimals=4)
+            tensor([[0.5000, 0.5000, 0.0000],
+                    [0.5000, 0.5000, 0.0000],
+                    [0.0000, 0.0000, 1.0000]])
+
+        The formulas are those of the class; chapter 1, and chapter 3 for what they have to do with gradients.
+        """
+        matrix = None if memory is None else self._matrix(memory)
+        self._check_values(patterns, "patterns", matrix)
+        signs = self._signs(patterns)
+        if matrix is None:
+            matrix = signs.new_zeros(signs.shape[0], self.dim, self.dim)
+        return Memory({self._name: RULES[self.rule](matrix.clone(), signs)})
+
+    def weights(self, memory: Memory) -> Tensor:
+        """The couplings ``W`` that reading uses: symmetric, without diagonal.
+
+        Args:
+            memory: what ``write`` returned.
+
+        Returns:
+            (B, d, d).
+
+        Raises:
+            ValueError: a memory that another rule wrote, or of another size.
+
+        Example:
+            >>> model = Hopfield(2, values="signs")
+            >>> model.weights(model.write(torch.tensor([[[1., -1]]])))
+            tensor([[[ 0.0000, -0.5000],
+                     [-0.5000,  0.0000]]])
+        """
+        return _clear_diagonal(self._matrix(memory).clone())
+
+    @torch.no_grad()
+    def read(
+        self,
+        query: Tensor,
+        memory: Memory,
+        trajectory: bool = False,
+        clamp: Tensor | None = None,
+        steps: int = 100,
+        dynamics: str = "asynchronous",
+        generator: torch.Generator | None = None,
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Let the network run from each query until no unit changes.
+
+        A unit takes the sign of its field ``(W x)_i``; a field of zero leaves it as it is. Asynchronous: one
+        unit after another, and a step is a sweep over all of them; the energy never rises. Synchronous: all
+        units at once; the energy may rise, and the network may end in a cycle of two states.
+
+        The paper's table 1 is reproduced only by asynchronous reading with the intact units clamped: the
+        network is told which bits to trust. EBMM is not told; run both ways before you compare.
+
+        Args:
+            query: (B, Q, *S), floating point, each value one of the two that ``values`` names.
+            memory: what ``write`` returned.
+            trajectory: also return the states along the way.
+            clamp: (B, Q, *S), bool; units where it is true are known to be right, and never updated.
+            steps: read at most so many steps.
+            dynamics: ``"asynchronous"`` or ``"synchronous"``.
+            generator: draws a new order of the units for each sweep, the same for all memories and queries.
+                ``None`` takes the units in their order in the pattern.
+
+        Returns:
+            ``x``: (B, Q, *S), the last states; with ``trajectory=True`` also the trajectory,
+            (K + 1, B, Q, *S), the query first and ``x`` last. K, at most ``steps``, counts the steps done; unless they
+            ran out, the last changed nothing.
+
+        Raises:
+            TypeError: not a floating-point query, a clamp that is not bool, ``steps`` not a whole number.
+            ValueError: wrong shape, other values, unknown dynamics, steps below 1, a foreign memory.
+
+        Example:
+            >>> model = Hopfield((2, 3), values="signs")
+            >>> memory = model.write(torch.tensor([[[[1., 1, 1], [-1, -1, -1]]]]))
+            >>> query = torch.tensor([[[[1., -1, 1], [-1, -1, -1]]]])
+            >>> x, trajectory = model.read(query, memory, trajectory=True)
+            >>> x
+            tensor([[[[ 1.,  1.,  1.],
+                      [-1., -1., -1.]]]])
+            >>> trajectory.shape, model.energy(trajectory[:, 0, 0][None], memory)
+            (torch.Size([3, 1, 1, 2, 3]), tensor([[-0.8333, -2.5000, -2.5000]]))
+
+        Chapter 1 shows clamped and free dynamics side by side.
+        """
+        if dynamics not in DYNAMICS:
+            raise ValueError(f"dynamics must be one of {DYNAMICS}, got {dynamics!r}")
+        run = self._start(query, memory, clamp, steps)
+        states = [run.state.clone()]
+        for _ in range(steps):
+            if dynamics == "synchronous":
+                run.update_all()
+            else:
+                for _ in run.sweep(self._order(generator)):
+                    pass
+            states = states if trajectory else states[-1:]
+            states.append(run.state.clone())
+            if torch.equal(states[-1], states[-2]):
+                break
+        x = self._values(states[-1])
+        return (x, torch.stack([self._values(state) for state in states])) if trajectory else x
+
+    def updates(
+        self,
+        query: Tensor,
+        memory: Memory,
+        clamp: Tensor | None = None,
+        steps: int = 100,
+        generator: torch.Generator | None = None,
+    ) -> Iterator[Tensor]:
+        """Asynchronous reading, one unit at a time: the query, then the state after each change.
+
+        Updates that leave every state of the batch as it was yield nothing. So with one memory and one
+        query each state differs from the one before in one unit, and its energy is strictly lower.
+
+        Args:
+            query, memory, clamp, steps, generator: as for ``read``.
+
+        Returns:
+            An iterator over tensors (B, Q, *S); its last is what ``read`` returns.
+
+        Raises:
+            TypeError, ValueError: as for ``read``.
+
+        Example:
+            >>> model = Hopfield(6, values="signs")
+            >>> memory = model.write(torch.ones(1, 1, 6))
+            >>> query = torch.tensor([[[1., 1, 1, 1, -1, -1]]])
+            >>> [round(model.energy(x, memory).item(), 2) for x in model.updates(query, memory)]
+            [0.17, -0.83, -2.5]
+
+        Chapter 1 draws these energies.
+        """
+        run = self._start(query, memory, clamp, steps)
+
+        def states() -> Iterator[Tensor]:
+            yield self._values(run.state.clone())
+            for _ in range(steps):
+                still = True
+                for changed in run.sweep(self._order(generator)):
+                    if changed.any():
+                        still = False
+                        yield self._values(run.state.clone())
+                if still:
+                    return
+
+        return states()
+
+    def energy(self, x: Tensor, memory: Memory) -> Tensor:
+        """The energy ``E(x) = -1/2 x^T W x``, with ``x`` as signs; differentiable in ``x``.
+
+        Bits b are taken to signs ``2 b - 1`` first. Values between the two are allowed: ``E`` is a
+        quadratic function on the whole box.
+
+        Args:
+            x: (B, Q, *S), floating point, within [0, 1] for bits, within [-1, 1] for signs.
+            memory: what ``write`` returned.
+
+        Returns:
+            (B, Q).
+
+        Raises:
+            TypeError: not a floating-point tensor.
+            ValueError: wrong shape, outside the box, a foreign memory.
+
+        Example:
+            >>> model = Hopfield(4)
+            >>> memory = model.write(torch.tensor([[[1., 1, 0, 0]]]))
+            >>> model.energy(torch.tensor([[[1., 1, 0, 0], [1, 0, 1, 0], [0, 0, 1, 1]]]), memory)
+            tensor([[-1.5000,  0.5000, -1.5000]])
+
+        Chapter 1: a pattern and its inverse have the same energy.
+        """
+        matrix = self._matrix(memory)
+        low, high = VALUES[self.values]
+        check_points(x, self.shape, "x", low, high, like=matrix, batch=memory.batch_size)
+        signs = self._signs(x)
+        return -0.5 * (signs @ self.weights(memory) * signs).sum(-1)
+
+    @property
+    def _name(self) -> str:
+        return "projection" if self.rule == "pseudo-inverse" else "weight"
+
+    def _matrix(self, memory: Memory) -> Tensor:
+        want = f"{self._name}: (B, {self.dim}, {self.dim})"
+        if not isinstance(memory, Memory):
+            raise TypeError(f"memory must be a Memory with {want}, got {type(memory).__name__}")
+        if tuple(memory) != (self._name,) or tuple(memory[self._name].shape[1:]) != (self.dim, self.dim):
+            raise ValueError(f"a {self.rule} network expects a Memory with {want}, got {memory}")
+        return memory[self._name]
+
+    def _check_values(self, x: Tensor, name: str, matrix: Tensor | None) -> None:
+        check_points(x, self.shape, name, like=matrix, batch=None if matrix is None else matrix.shape[0])
+        low, high = VALUES[self.values]
+        other = x[(x != low) & (x != high)]
+        if other.numel():
+            raise ValueError(
+                f"{name} must hold only {low:g} and {high:g} in a network with values={self.values!r}, "
+                f"got {other[0].item():g} among them"
+            )
+
+    def _signs(self, x: Tensor) -> Tensor:
+        flat = x.flatten(2)
+        return 2 * flat - 1 if self.values == "bits" else flat
+
+    def _values(self, state: Tensor) -> Tensor:
+        signs = state.transpose(1, 2).reshape(state.shape[0], state.shape[2], *self.shape)
+        return (signs + 1) / 2 if self.values == "bits" else signs
+
+    def _order(self, generator: torch.Generator | None) -> Tensor:
+        if generator is None:
+            return torch.arange(self.dim)
+        return torch.randperm(self.dim, generator=generator, device=generator.device).cpu()
+
+    def _start(self, query: Tensor, memory: Memory, clamp: Tensor | None, steps: int) -> _Run:
+        matrix = self._matrix(memory)
+        self._check_values(query, "query", matrix)
+        _check_steps(steps)
+        if clamp is not None:
+            if not isinstance(clamp, Tensor) or clamp.dtype != torch.bool:
+                got = clamp.dtype if isinstance(clamp, Tensor) else type(clamp).__name__
+                raise TypeError(f"clamp must be a torch.bool tensor, got {got}")
+            if clamp.shape != query.shape:
+                want = tuple(query.shape)
+                raise ValueError(f"clamp must have the query's shape {want}, got {tuple(clamp.shape)}")
+            if clamp.device != query.device:
+                raise ValueError(f"clamp must be on {query.device} like the query, got {clamp.device}")
+            clamp = clamp.flatten(2).transpose(1, 2).contiguous()
+        state = self._signs(query.detach()).transpose(1, 2).clone(memory_format=torch.contiguous_format)
+        return _Run(self.weights(memory).detach(), state, clamp)
+
+
+class _Run:
+    """A network that runs: ``state`` (B, d, Q) holds signs and changes in place."""
+
+    def __init__(self, weight: Tensor, state: Tensor, clamp: Tensor | None):
+        self.weight, self.state, self.clamp = weight, state, clamp
+        # A field that is zero but for rounding counts as zero. Else ties, frequent by Hebb's rule, would
+        # be broken by the order of summation, and so by the batch size.
+        rounding = torch.finfo(weight.dtype).eps
+        self.zero = 8 * rounding * (1 + weight.abs().sum(-1, keepdim=True))
+
+    def update_all(self) -> None:
+        field = self.weight @ self.state
+        self.state = self._updated(slice(None), field)
+
+    def sweep(self, order: Tensor) -> Iterator[Tensor]:
+        """Update unit after unit; after each, yield where it changed: (B, Q), bool.
+
+        The fields of a block of units come from one product. A unit that changes corrects the fields of
+        those after it in the block: the result is that of a product for every unit, at a tenth of the time.
+        """
+        for block in order.split(BLOCK):
+            rows = self.weight[:, block]
+            field = rows @ self.state
+            within = rows[:, :, block]
+            for place, unit in enumerate(block.tolist()):
+                new = self._updated(unit, field[:, place])
+                change = new - self.state[:, unit]
+                self.state[:, unit] = new
+                field[:, place + 1 :] += within[:, place + 1 :, place, None] * change[:, None]
+                yield change != 0
+
+    def _updated(self, units: int | slice, field: Tensor) -> Tensor:
+        keep = field.abs() <= self.zero[:, units]
+        if self.clamp is not None:
+            keep |= self.clamp[:, units]
+        return torch.where(keep, self.state[:, units], field.sign())
+
+
+class DenseMemory(nn.Module):
+    """A continuous dense associative memory, or modern Hopfield network, that keeps its patterns whole.
+
+    With the stored patterns as the rows of ``X``, the energy is ``E(x) = -lse(beta, X x) + 1/2 ||x||^2``,
+    where ``lse(beta, z) = log(sum_n exp(beta z_n)) / beta``. One read step, ``x <- X^T softmax(beta X x)``,
+    is one gradient step of size 1, and never raises the energy (Krotov and Hopfield 2016; Ramsauer and
+    others 2020). It is also attention with the patterns as keys and values. A large ``beta`` returns the
+    pattern with the greatest overlap, a small one a blend of many.
+
+    Args:
+        dim: the size d of a pattern, or its shape S, such as ``(28, 28)``.
+        capacity: the number of patterns that one memory has room for.
+        beta: inverse temperature, above 0.
+        centred: ``True``: patterns lie in the box [0, 1], and ``x`` in the formulas is ``2 x - 1``. Then
+            bits, taken to signs, all have the same length: the greatest overlap is the nearest pattern.
+            ``False``: ``x`` is taken as it comes, any real number, as in the papers; there a
+            long pattern can win over a nearer, shorter one.
+
+    Raises:
+        ValueError: capacity or a dimension below 1, beta not above 0.
+        TypeError: ``dim`` or ``capacity`` is not a whole number.
+
+    Example:
+        >>> patterns = torch.tensor([[[1., 1, 1, 0, 0, 0], [0., 1, 0, 1, 0, 1]]])
+        >>> model = DenseMemory(6, capacity=2)
+        >>> memory = model.write(patterns)
+        >>> query = torch.tensor([[[1., 1, 1, 0, 0, 1]]])
+        >>> model.read(query, memory).round(decimals=2)
+        tensor([[[1., 1., 1., 0., 0., 0.]]])
+
+    Chapter 2 draws its landscape.
+    """
+
+    def __init__(self, dim: int | tuple[int, ...], capacity: int, beta: float = 1.0, centred: bool = True):
+        super().__init__()
+        if not isinstance(capacity, int):
+            raise TypeError(f"capacity must be a whole number of patterns, got {capacity!r}")
+        if capacity < 1:
+            raise ValueError(f"capacity must be at least 1 pattern, got {capacity}")
+        if not 0 < beta < float("inf"):
+            raise ValueError(f"beta must be a number above 0, got {beta}")
+        self.shape = _pattern_shape(dim)
+        self.dim = _size(self.shape)
+        self.capacity = capacity
+        self.beta = beta
+        self.centred = centred
+
+    def extra_repr(self) -> str:
+        return f"{_written(self.shape)}, capacity={self.capacity}, beta={self.beta:g}, centred={self.centred}"
+
+    @property
+    def memory_floats(self) -> int:
+        """What one memory costs: ``capacity * d`` floats, the room for its patterns, full or not."""
+        return self.capacity * self.dim
+
+    def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
+        """Store patterns beside those already stored.
+
+        Args:
+            patterns: (B, N, *S), floating point; within [0, 1] if ``centred``.
+            memory: what an earlier ``write`` returned, left as it was; ``None`` starts an empty one.
+
+        Returns:
+            A Memory with ``"patterns"``: (B, all N so far, d), as the formulas use them.
+
+        Raises:
+            TypeError: not a floating-point tensor.
+            ValueError: wrong shape, outside the box, more patterns than the capacity, a foreign memory.
+
+        Example:
+            >>> model = DenseMemory(2, capacity=3)
+            >>> memory = model.write(torch.tensor([[[0., 1]]]))
+            >>> model.write(torch.tensor([[[1., 1], [0.5, 0]]]), memory)["patterns"]
+            tensor([[[-1.,  1.],
+                     [ 1.,  1.],
+                     [ 0., -1.]]])
+        """
+        stored = None if memory is None else self._stored(memory)
+        self._check(patterns, "patterns", stored)
+        new = self._inner(patterns)
+        held = 0 if stored is None else stored.shape[1]
+        if held + new.shape[1] > self.capacity:
+            raise ValueError(
+                f"capacity is {self.capacity} patterns: "
+                f"the memory holds {held}, it has no room for {new.shape[1]} more"
+            )
+        return Memory({"patterns": new if stored is None else torch.cat([stored, new], dim=1)})
+
+    def read(
+        self, query: Tensor, memory: Memory, trajectory: bool = False, steps: int = 5
+    ) -> Tensor | tuple[Tensor, Tensor]:
+        """Repeat ``x <- X^T softmax(beta X x)`` from each query; differentiable in query and memory.
+
+        Args:
+            query: (B, Q, *S), floating point; within [0, 1] if ``centred``.
+            memory: what ``write`` returned.
+            trajectory: also return the states along the way.
+            steps: how many times, K.
+
+        Returns:
+            ``x``: (B, Q, *S); with ``trajectory=True`` also the trajectory, (K + 1, B, Q, *S), the query
+            first and ``x`` last.
+
+        Raises:
+            TypeError: not a floating-point tensor, ``steps`` not a whole number.
+            ValueError: wrong shape, outside the box, steps below 1, a foreign memory.
+
+        Example:
+            >>> model = DenseMemory(1, capacity=2, beta=4.0, centred=False)
+            >>> memory = model.write(torch.tensor([[[-1.], [1.]]]))
+            >>> x, trajectory = model.read(torch.tensor([[[0.1]]]), memory, trajectory=True, steps=3)
+            >>> trajectory.flatten()                              # here a step is tanh(4 x)
+            tensor([0.1000, 0.3799, 0.9087, 0.9986])
+
+        Ramsauer and others 2020, equation 3; chapter 2.
+        """
+        stored = self._stored(memory)
+        self._check(query, "query", stored)
+        _check_steps(steps)
+        x = self._inner(query)
+        states = [query]
+        for _ in range(steps):
+            x = torch.softmax(self.beta * x @ stored.mT, dim=-1) @ stored
+            states.append(self._outer(x))
+        return (states[-1], torch.stack(states)) if trajectory else states[-1]
+
+    def energy(self, x: Tensor, memory: Memory) -> Tensor:
+        """The energy ``E(x) = -lse(beta, X x) + 1/2 ||x||^2``; differentiable in ``x`` and memory.
+
+        If ``centred``, the ``x`` of the formula is ``2 x - 1``: then a read step is a gradient step of
+        size 1/4 in the box, 1 in the formula's own coordinates.
+
+        Args:
+            x: (B, Q, *S), floating point; within [0, 1] if ``centred``.
+            memory: what ``write`` returned.
+
+        Returns:
+            (B, Q).
+
+        Raises:
+            TypeError: not a floating-point tensor.
+            ValueError: wrong shape, outside the box, a foreign memory.
+
+        Example:
+            >>> model = DenseMemory(2, capacity=1, centred=False)
+            >>> memory = model.write(torch.tensor([[[1., 2]]]))
+            >>> model.energy(torch.tensor([[[1., 2], [1, 0]]]), memory)
+            tensor([[-2.5000, -0.5000]])
+
+        Ramsauer and others 2020, equation 1 without its constants; chapter 2.
+        """
+        stored = self._stored(memory)
+        self._check(x, "x", stored)
+        x = self._inner(x)
+        return 0.5 * x.square().sum(-1) - torch.logsumexp(self.beta * x @ stored.mT, dim=-1) / self.beta
+
+    def _check(self, x: Tensor, name: str, stored: Tensor | None) -> None:
+        low, high = (0.0, 1.0) if self.centred else (None, None)
+        batch = None if stored is None else stored.shape[0]
+        check_points(x, self.shape, name, low, high, like=stored, batch=batch)
+
+    def _stored(self, memory: Memory) -> Tensor:
+        want = f"patterns: (B, N, {self.dim})"
+        if not isinstance(memory, Memory):
+            raise TypeError(f"memory must be a Memory with {want}, got {type(memory).__name__}")
+        stored = memory["patterns"] if tuple(memory) == ("patterns",) else None
+        if stored is None or stored.dim() != 3 or stored.shape[2] != self.dim:
+            raise ValueError(f"a dense memory of size {self.dim} expects a Memory with {want}, got {memory}")
+        return stored
+
+    def _inner(self, x: Tensor) -> Tensor:
+        flat = x.flatten(2)
+        return 2 * flat - 1 if self.centred else flat
+
+    def _outer(self, x: Tensor) -> Tensor:
+        x = x.unflatten(2, self.shape)
+        if not self.centred:
+            return x
+        x = (x + 1) / 2
+        return x + (x.clamp(0, 1) - x).detach()  # a blend of patterns leaves the box by rounding only
+
+
+def _pattern_shape(dim: int | tuple[int, ...]) -> tuple[int, ...]:
+    shape = (dim,) if isinstance(dim, int) else tuple(dim) if isinstance(dim, (tuple, list)) else ()
+    if not shape or not all(isinstance(size, int) for size in shape):
+        raise TypeError(f"dim must be a whole number or a tuple of them, got {dim!r}")
+    if min(shape) < 1:
+        raise ValueError(f"dim must be at least 1, got {dim!r}")
+    return shape
+
+
+def _written(shape: tuple[int, ...]) -> str:
+    return str(shape[0]) if len(shape) == 1 else str(shape)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()
+
+
+def _check_steps(steps: int) -> None:
+    if not isinstance(steps, int):
+        raise TypeError(f"steps must be a whole number, got {steps!r}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")

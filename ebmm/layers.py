@@ -1,0 +1,175 @@
+"""Layers whose weights may differ from memory to memory, and a layer norm that can be differentiated thrice.
+
+A memory layer is an ordinary layer until its parameters are replaced (through
+``torch.func.functional_call``) by tensors with a leading memories dimension B. It then applies
+memory b's weights to the inputs of memory b, all memories in one batched product. That is the fast
+path of :class:`ebmm.EBMM`; a writable parameter of any other layer is served by ``vmap``.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class MemoryLayer(nn.Module):
+    """Base class: the promise that ``forward`` understands parameters with a leading dimension B."""
+
+
+class MemoryLinear(MemoryLayer):
+    """Affine map ``y = x Wᵀ + b`` whose weights may differ by memory (paper, appendix B).
+
+    Args:
+        in_features: size of each input, at least 1.
+        out_features: size of each output, at least 1.
+        bias: whether to add ``b``.
+
+    Shape:
+        x: (B, N, in_features), or any leading shape while the weights are not batched.
+        weight: (out_features, in_features) or (B, out_features, in_features).
+        bias: (out_features,) or (B, out_features).
+        returns: (B, N, out_features).
+
+    Example:
+        >>> layer = MemoryLinear(3, 2)
+        >>> layer(torch.zeros(4, 5, 3)).shape
+        torch.Size([4, 5, 2])
+        >>> weights = {"weight": torch.zeros(4, 2, 3), "bias": torch.ones(4, 2)}
+        >>> torch.func.functional_call(layer, weights, torch.zeros(4, 5, 3)).sum()
+        tensor(40.)
+    """
+
+    def __init__(self, in_features: int, out_features: int, bias: bool = True):
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(out_features, in_features) / math.sqrt(in_features))
+        self.bias = nn.Parameter(torch.zeros(out_features)) if bias else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dim() == 2:
+            return F.linear(x, self.weight, self.bias)
+        if self.bias is None:
+            return torch.bmm(x, self.weight.mT)
+        return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
+
+
+class MemorySymmetric(MemoryLayer):
+    """Product with a symmetric matrix, ``y = M x``, stored as its upper triangle: d(d+1)/2 floats.
+
+    A Hopfield network's memory is such a matrix, so this layer costs what a Hopfield network costs.
+    The off-diagonal entries are stored once and divided by √2, so that a gradient step on the stored
+    triangle is the same step on the full matrix, symmetrised.
+
+    Args:
+        features: d, the size of input and output.
+
+    Shape:
+        x: (B, N, d), or any leading shape while the weights are not batched.
+        weight: (d(d+1)/2,) or (B, d(d+1)/2), row by row.
+        returns: (B, N, d).
+
+    Example:
+        >>> layer = MemorySymmetric(64)
+        >>> layer.weight.numel()
+        2080
+        >>> bool((layer.matrix() == layer.matrix().mT).all())
+        True
+    """
+
+    def __init__(self, features: int):
+        super().__init__()
+        rows, columns = torch.triu_indices(features, features)
+        position = torch.empty(features, features, dtype=torch.long)
+        position[rows, columns] = position[columns, rows] = torch.arange(len(rows))
+        self.weight = nn.Parameter(torch.zeros(len(rows)))
+        self.register_buffer("position", position, persistent=False)
+        scale = torch.full((features, features), math.sqrt(0.5)).fill_diagonal_(1.0)
+        self.register_buffer("scale", scale, persistent=False)
+
+    def matrix(self) -> Tensor:
+        """The full matrix M, (d, d) or (B, d, d)."""
+        return self.weight[..., self.position] * self.scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x @ self.matrix()
+
+
+class MemoryConv2d(MemoryLayer):
+    """Two-dimensional convolution whose kernels may differ by memory (paper, appendix B).
+
+    Args:
+        in_channels, out_channels: channels of input and output.
+        kernel_size: height and width of the kernel.
+        stride, padding: as for ``torch.nn.Conv2d``.
+        bias: whether to add a bias to each output channel.
+
+    Shape:
+        x: (B, N, in_channels, height, width); (N, in_channels, height, width) is accepted while the
+            weights are not batched.
+        weight: (out, in, k, k) or (B, out, in, k, k). bias: (out,) or (B, out).
+        returns: (B, N, out_channels, height', width').
+
+    Example:
+        >>> layer = MemoryConv2d(3, 8, 3, padding=1)
+        >>> layer(torch.zeros(2, 5, 3, 6, 6)).shape
+        torch.Size([2, 5, 8, 6, 6])
+    """
+
+    def __init__(
+        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0, bias: bool = True
+    ):
+        super().__init__()
+        fan_in = in_channels * kernel_size**2
+        self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel_size, kernel_size) / math.sqrt(fan_in))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
+        self.stride, self.padding = stride, padding
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.weight.dim() == 4:
+            y = F.conv2d(x.reshape(-1, *x.shape[-3:]), self.weight, self.bias, self.stride, self.padding)
+            return y.reshape(*x.shape[:-3], *y.shape[1:])
+        # One group a memory: the B memories lie side by side in the channel dimension.
+        memories, patterns, channels = x.shape[:3]
+        y = F.conv2d(
+            x.transpose(0, 1).reshape(patterns, memories * channels, *x.shape[3:]),
+            self.weight.flatten(0, 1),
+            None if self.bias is None else self.bias.flatten(),
+            self.stride,
+            self.padding,
+            groups=memories,
+        )
+        return y.reshape(patterns, memories, -1, *y.shape[2:]).transpose(0, 1)
+
+
+class LayerNorm(nn.Module):
+    """Layer normalisation over the last dimension, written from primitives (Ba et al. 2016).
+
+    ``torch.nn.LayerNorm`` gives silently wrong third-order gradients with respect to its input
+    (PyTorch issue 175754), and the gradient term of the writing loss makes the meta-gradient third
+    order. This one is right at any order.
+
+    Args:
+        features: size of the last dimension.
+        eps: added to the variance.
+
+    Shape:
+        x and returned tensor: (..., features).
+
+    Example:
+        >>> y = LayerNorm(8)(torch.randn(2, 8))
+        >>> bool(y.mean(-1).abs().max() < 1e-6)
+        True
+    """
+
+    def __init__(self, features: int, eps: float = 1e-5):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(features))
+        self.bias = nn.Parameter(torch.zeros(features))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        centred = x - x.mean(-1, keepdim=True)
+        variance = centred.square().mean(-1, keepdim=True)
+        return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias

@@ -1,0 +1,146 @@
+"""What a memory is: the value that ``write`` returns, and the checks at every memory's door.
+
+Letters used throughout the package: B memories, N patterns, Q queries, K read steps,
+T write steps, S the shape of one pattern, d its number of elements.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+
+import torch
+from torch import Tensor
+
+
+class Memory(Mapping):
+    """A batch of B memories: named tensors that share a leading dimension B.
+
+    A memory is a value. Writing returns a new one and never changes the old one.
+    What the tensors mean is the business of the model that wrote them: the writable
+    weights of an energy network, a Hopfield matrix, a list of stored patterns.
+
+    Args:
+        tensors: name to tensor, each of shape (B, ...), all on one device.
+
+    Raises:
+        ValueError: no tensors, or leading dimensions that differ.
+
+    Example:
+        >>> memory = Memory({"weight": torch.zeros(3, 8, 8), "bias": torch.zeros(3, 8)})
+        >>> len(memory), memory.batch_size, memory["bias"].shape
+        (2, 3, torch.Size([3, 8]))
+        >>> memory[1:].batch_size
+        2
+    """
+
+    def __init__(self, tensors: Mapping[str, Tensor]):
+        if not tensors:
+            raise ValueError("a Memory needs at least one tensor, got an empty mapping")
+        sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+        if any(len(size) == 0 for size in sizes.values()) or len({s[0] for s in sizes.values()}) > 1:
+            raise ValueError(f"all tensors of a Memory share their leading dimension, got shapes {sizes}")
+        self._tensors = dict(tensors)
+
+    def __getitem__(self, key):
+        """A tensor by its name, or a Memory of fewer memories by index, slice or index tensor."""
+        if isinstance(key, str):
+            return self._tensors[key]
+        if isinstance(key, int):
+            if not -self.batch_size <= key < self.batch_size:
+                raise IndexError(f"memory {key} of a batch of {self.batch_size}")
+            key = slice(key, key + 1 or None)
+        return Memory({name: tensor[key] for name, tensor in self._tensors.items()})
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._tensors)
+
+    def __len__(self) -> int:
+        return len(self._tensors)
+
+    def __repr__(self) -> str:
+        shapes = ", ".join(f"{name}: {tuple(tensor.shape)}" for name, tensor in self._tensors.items())
+        return f"Memory({shapes}, device={str(self.device)!r})"
+
+    @property
+    def batch_size(self) -> int:
+        """How many memories, B."""
+        return next(iter(self._tensors.values())).shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the tensors are."""
+        return next(iter(self._tensors.values())).device
+
+    def to(self, *args, **kwargs) -> Memory:
+        """The same memory on another device or in another dtype; arguments as for ``Tensor.to``."""
+        return Memory({name: tensor.to(*args, **kwargs) for name, tensor in self._tensors.items()})
+
+    def detach(self) -> Memory:
+        """The same memory without the graph of how it was written."""
+        return Memory({name: tensor.detach() for name, tensor in self._tensors.items()})
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write the memory to a safetensors file."""
+        from safetensors.torch import save_file
+
+        save_file({name: t.detach().cpu().contiguous() for name, t in self._tensors.items()}, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, device: str | torch.device = "cpu") -> Memory:
+        """Read a memory that ``save`` wrote.
+
+        Raises:
+            FileNotFoundError: nothing at ``path``.
+        """
+        from safetensors.torch import load_file
+
+        return cls(load_file(path, device=str(device)))
+
+
+def check_points(
+    x: Tensor,
+    shape: tuple[int, ...] | None,
+    name: str,
+    low: float | None = None,
+    high: float | None = None,
+    like: Tensor | None = None,
+    batch: int | None = None,
+) -> None:
+    """Refuse what cannot be patterns or queries, saying what was given and what was expected.
+
+    Args:
+        x: to be checked; expected (B, N, *shape), floating point, finite.
+        shape: the pattern shape S; ``None`` accepts any.
+        name: what to call ``x`` in messages, such as ``"patterns"``.
+        low, high: the box that values must lie in; ``None`` for no bound.
+        like: a tensor of the model, whose dtype and device ``x`` must have.
+        batch: how many memories ``x`` must address.
+
+    Raises:
+        TypeError: not a floating-point tensor, or of another dtype than the model.
+        ValueError: wrong shape, empty, NaN or infinite, outside the box, on another device,
+            or for another number of memories.
+    """
+    want = "(B, N, " + ", ".join(map(str, shape)) + ")" if shape is not None else "(B, N, *S)"
+    if not isinstance(x, Tensor):
+        raise TypeError(f"{name} must be a torch tensor of shape {want}, got {type(x).__name__}")
+    if not x.is_floating_point():
+        raise TypeError(f"{name} must be floating point, got {x.dtype}: convert with {name}.float()")
+    if shape is not None and (x.dim() != 2 + len(shape) or tuple(x.shape[2:]) != tuple(shape)):
+        raise ValueError(f"{name} must have shape {want}, got {tuple(x.shape)}")
+    if x.dim() < 3:
+        raise ValueError(f"{name} must have shape {want}, got {tuple(x.shape)}")
+    if x.numel() == 0:
+        raise ValueError(f"{name} must not be empty, got shape {tuple(x.shape)}")
+    if like is not None and x.dtype != like.dtype:
+        raise TypeError(f"{name} must be {like.dtype} like the model, got {x.dtype}")
+    if like is not None and x.device != like.device:
+        raise ValueError(f"{name} must be on {like.device} like the model, got {x.device}")
+    if batch is not None and x.shape[0] != batch:
+        raise ValueError(f"{name} addresses {x.shape[0]} memories (its leading dimension), the memory holds {batch}")
+    lowest, highest = (v.item() for v in torch.aminmax(x.detach()))
+    if not (lowest > float("-inf") and highest < float("inf")):
+        raise ValueError(f"{name} must be finite, got NaN or infinite values")
+    if (low is not None and lowest < low) or (high is not None and highest > high):
+        raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got values from {lowest:g} to {highest:g}")

@@ -1,0 +1,232 @@
+"""Meta-training: one loop for every memory that writes and reads with gradients."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ebmm.evaluation import errors
+from ebmm.tasks import Batch, Task
+
+
+class TrainingError(RuntimeError):
+    """Training stopped because it can no longer succeed."""
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """The device a name means; ``"auto"`` is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(device)
+
+
+def reconstruction_loss(model, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Distortion after writing and reading, averaged over all read iterates (equations 2 and 5; chapter 4).
+
+    The paper sums over the K iterates; the mean differs by the factor K only.
+
+    Args:
+        model: any memory with ``write`` and ``read(..., trajectory=True)``.
+        batch: patterns and queries, (B, N, *S).
+
+    Returns:
+        The loss, a scalar, and what was read, (B, N, *S).
+    """
+    memory = model.write(batch.patterns)
+    recalled, trajectory = model.read(batch.queries, memory, trajectory=True)
+    squared = (trajectory[1:] - batch.patterns).flatten(3).square().sum(-1)
+    return squared.mean(), recalled
+
+
+@dataclass
+class History:
+    """What happened at each training step.
+
+    Attributes:
+        rows: one dict a step: step, loss, error (the task's metric on the training batch), gradient
+            norm before clipping, learning rate.
+        skipped: steps whose loss or gradient was not finite and that were not applied.
+        seconds: time spent, over all sittings.
+    """
+
+    rows: list[dict[str, float]] = field(default_factory=list)
+    skipped: int = 0
+    seconds: float = 0.0
+    metric: str = "wrong bits"
+
+    def column(self, name: str) -> list[float]:
+        """All values of one column, such as ``"loss"``."""
+        return [row[name] for row in self.rows]
+
+    def save(self, path: str | os.PathLike) -> None:
+        """Write as JSON."""
+        Path(path).write_text(json.dumps(asdict(self)))
+
+    def plot(self, axes=None, window: int = 25):
+        """Plot loss and error against the step, each with its running median over ``window`` steps.
+
+        Args:
+            axes: two matplotlib axes; ``None`` makes a figure.
+            window: steps of the running median, at least 1.
+
+        Returns:
+            The two axes.
+        """
+        import matplotlib.pyplot as plt
+        import pandas
+
+        axes = plt.subplots(1, 2, figsize=(8, 3))[1] if axes is None else axes
+        table = pandas.DataFrame(self.rows)
+        for ax, name, label in zip(axes, ("loss", "error"), ("loss", self.metric), strict=True):
+            (line,) = ax.plot(table["step"], table[name], alpha=0.25, linewidth=0.8)
+            smooth = table[name].rolling(window, min_periods=1).median()
+            ax.plot(table["step"], smooth, color=line.get_color())
+            ax.set(xlabel="meta-training step", ylabel=label, ylim=(0, None))
+        return axes
+
+
+def fit(
+    model: nn.Module,
+    task: Task,
+    steps: int,
+    *,
+    memories: int = 16,
+    learning_rate: float = 2e-3,
+    weight_decay: float = 1e-6,
+    clip: float = 1.0,
+    warmup: int = 50,
+    seed: int = 0,
+    device: str = "auto",
+    checkpoint: str | os.PathLike | None = None,
+    save_every: int = 500,
+    max_skipped: int = 20,
+    progress: bool = True,
+) -> History:
+    """Meta-train a memory in place: sample, write, read, and descend the reconstruction loss.
+
+    AdamW with a linear warm-up and a cosine decay to 1 % of the learning rate; the global gradient
+    norm is clipped. A step with a non-finite loss or gradient is skipped and counted.
+
+    Args:
+        model: an :class:`ebmm.EBMM` or any module with the same ``write`` and ``read``.
+        task: what to store and how queries are corrupted.
+        steps: updates in all, at least 1, those of earlier sittings included.
+        memories: B, memories a step.
+        learning_rate, weight_decay, clip, warmup: of the optimiser; ``clip`` is the largest global
+            gradient norm, ``warmup`` a number of steps.
+        seed: of the task's generator.
+        device: ``"auto"``, ``"cpu"``, ``"cuda"`` or any torch device; the model is moved there.
+        checkpoint: a file to save to, every ``save_every`` steps and at the end. If it exists,
+            training goes on from it, to the same numbers as without the interruption.
+        max_skipped: stop after so many skipped steps in a row.
+        progress: show a progress bar with loss and error.
+
+    Returns:
+        The history of all steps.
+
+    Raises:
+        TrainingError: too many non-finite steps in a row.
+        ValueError: steps or memories below 1, or a checkpoint of another run.
+
+    Example:
+        >>> from ebmm import EBMM, tasks
+        >>> from ebmm.energies import PredictiveEnergy
+        >>> task = Task(tasks.RandomBits(16), tasks.FlipBits(0.1), number=2)
+        >>> history = fit(EBMM(PredictiveEnergy(16)), task, steps=3, memories=2, progress=False)
+        >>> len(history.rows)
+        3
+    """
+    if steps < 1 or memories < 1:
+        raise ValueError(f"steps and memories must be at least 1, got {steps} and {memories}")
+    where = pick_device(device)
+    model.to(where).train()
+    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
+    generator = torch.Generator().manual_seed(seed)
+    history = History(metric=task.metric)
+    settings = {"steps": steps, "memories": memories, "learning_rate": learning_rate, "weight_decay": weight_decay,
+                "clip": clip, "warmup": warmup, "seed": seed, "task": _describe(task)}  # fmt: skip
+    if checkpoint is not None and os.path.exists(checkpoint):
+        history = _load(checkpoint, settings, model, optimiser, generator)
+
+    from tqdm import tqdm
+
+    bar = tqdm(total=steps, initial=len(history.rows), disable=not progress, mininterval=1.0)
+    skipped_in_a_row, earlier, start = 0, history.seconds, time.monotonic()
+    for step in range(len(history.rows), steps):
+        rate = learning_rate * _schedule(step, steps, warmup)
+        for group in optimiser.param_groups:
+            group["lr"] = rate
+        batch = task.sample(memories, generator).to(where)
+        loss, recalled = reconstruction_loss(model, batch)
+        optimiser.zero_grad()
+        loss.backward()
+        norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+        if bool(torch.isfinite(loss) & torch.isfinite(norm)):
+            optimiser.step()
+            skipped_in_a_row = 0
+        else:
+            history.skipped += 1
+            skipped_in_a_row += 1
+        error = errors(recalled.detach(), batch.patterns, task.metric).mean().item()
+        history.rows.append(
+            {"step": step, "loss": loss.item(), "error": error, "gradient norm": norm.item(), "learning rate": rate}
+        )
+        history.seconds = earlier + time.monotonic() - start
+        bar.update()
+        bar.set_postfix({"loss": f"{loss.item():.3g}", task.metric: f"{error:.3g}", "skipped": history.skipped}, refresh=False)
+        if skipped_in_a_row >= max_skipped:
+            raise TrainingError(
+                f"{skipped_in_a_row} steps in a row had a non-finite loss or gradient, the last at step {step}: "
+                f"lower the learning rate ({learning_rate:g}) or the model's write and read rates"
+            )
+        if checkpoint is not None and ((step + 1) % save_every == 0 or step + 1 == steps):
+            _save(checkpoint, settings, model, optimiser, generator, history)
+    bar.close()
+    model.eval()
+    return history
+
+
+def _schedule(step: int, steps: int, warmup: int) -> float:
+    """The learning rate of a step, as a share of its peak."""
+    cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
+    return min(1.0, (step + 1) / max(1, warmup)) * (0.01 + 0.99 * cosine)
+
+
+def _describe(task: Task) -> str:
+    source = task.source if not hasattr(task.source, "images") else tuple(task.source.images.shape)
+    return f"{task.number} patterns, {source}, {task.corruption}"
+
+
+def _save(path, settings, model, optimiser, generator, history) -> None:
+    """Save all that the next step depends on; the file is replaced in one stroke."""
+    state = {
+        "settings": settings,
+        "model": model.state_dict(),
+        "optimiser": optimiser.state_dict(),
+        "generator": generator.get_state(),
+        "torch": torch.get_rng_state(),
+        "history": asdict(history),
+    }
+    partial = f"{path}.partial"
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    torch.save(state, partial)
+    os.replace(partial, path)
+
+
+def _load(path, settings, model, optimiser, generator) -> History:
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    differing = {k: (state["settings"].get(k), v) for k, v in settings.items() if state["settings"].get(k) != v}
+    if differing:
+        raise ValueError(f"{path} is a checkpoint of another run; (there, here) differ in {differing}")
+    model.load_state_dict(state["model"])
+    optimiser.load_state_dict(state["optimiser"])
+    generator.set_state(state["generator"])
+    torch.set_rng_state(state["torch"])
+    return History(**state["history"])

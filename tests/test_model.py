@@ -1,0 +1,295 @@
+import copy
+
+import naive
+import pytest
+import torch
+from torch import nn
+
+from ebmm import EBMM, Batch, Memory
+from ebmm.energies import DenseEnergy, GatedRNNEnergy, MLPEnergy, PredictiveEnergy, QuadraticEnergy
+from ebmm.layers import LayerNorm, MemoryConv2d
+from ebmm.training import reconstruction_loss
+
+DIM = 6
+
+
+class ConvolutionalEnergy(nn.Module):
+    """A small energy over images whose memory is a convolution."""
+
+    writable = ("memory",)
+
+    def __init__(self):
+        super().__init__()
+        self.memory = MemoryConv2d(1, 3, 3, padding=1)
+        self.head = nn.Linear(3 * 2 * 3, 1)
+
+    def forward(self, x):
+        return self.head(torch.tanh(self.memory(x.unsqueeze(-3))).flatten(-3)).squeeze(-1)
+
+
+class PlainEnergy(nn.Module):
+    """A user's module of ordinary layers only: served by vmap."""
+
+    def __init__(self):
+        super().__init__()
+        self.first = nn.Linear(DIM, 5)
+        self.norm = LayerNorm(5)
+        self.last = nn.Linear(5, 1)
+
+    def forward(self, x):
+        return self.last(torch.tanh(self.norm(self.first(x)))).squeeze(-1)
+
+
+ENERGIES = {
+    "quadratic": (lambda: QuadraticEnergy(DIM, curvature=0.5), None),
+    "dense": (lambda: DenseEnergy(DIM, slots=4), None),
+    "mlp": (lambda: MLPEnergy(DIM, memory_features=3, hidden=5), None),
+    "predictive": (lambda: PredictiveEnergy(DIM, hidden=5), None),
+    "gated rnn": (lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, hops=3, normalise=True), None),
+    "convolution": (ConvolutionalEnergy, None),
+    "any module": (PlainEnergy, ["first", "last.bias"]),
+}
+
+
+def make(name, seed=0, **options):
+    """A float64 model with every parameter moved off its start value, so that nothing is zero by chance."""
+    torch.manual_seed(seed)
+    build, writable = ENERGIES[name]
+    model = EBMM(build(), writable, write_steps=2, read_steps=3, write_rate=0.02, read_rate=0.01, **options).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+    return model
+
+
+def batch_for(name, memories=2, number=3, seed=1):
+    shape = (2, 3) if name == "convolution" else (DIM,)
+    generator = torch.Generator().manual_seed(seed)
+    patterns = torch.randint(0, 2, (memories, number, *shape), generator=generator).double()
+    queries = 0.25 + 0.5 * torch.rand(patterns.shape, generator=generator, dtype=torch.double)
+    return Batch(patterns, queries, torch.ones_like(patterns, dtype=torch.bool))
+
+
+def meta_gradient(model, loss):
+    return torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
+
+
+@pytest.mark.parametrize("name", ENERGIES)
+@pytest.mark.parametrize("gradient_term", [True, False])
+def test_values_and_meta_gradients_equal_the_naive_loop(name, gradient_term):
+    model, batch = make(name, gradient_term=gradient_term), batch_for(name)
+    fast, _ = reconstruction_loss(model, batch)
+    slow = naive.loss(model, batch.patterns, batch.queries)
+    torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
+    for (key, _), f, s in zip(
+        model.named_parameters(), meta_gradient(model, fast), meta_gradient(model, slow), strict=True
+    ):
+        torch.testing.assert_close(f, s, rtol=1e-8, atol=1e-8, msg=lambda m, key=key: f"{key}: {m}")
+
+
+@pytest.mark.parametrize("name", ENERGIES)
+def test_batched_path_equals_vmap_path(name):
+    model, batch = make(name), batch_for(name)
+    by_vmap = copy.deepcopy(model)
+    by_vmap._batched = False
+    assert model._batched == (name != "any module")
+    first, _ = reconstruction_loss(model, batch)
+    second, _ = reconstruction_loss(by_vmap, batch)
+    for f, s in zip(meta_gradient(model, first), meta_gradient(by_vmap, second), strict=True):
+        torch.testing.assert_close(f, s, rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize("name", ENERGIES)
+def test_meta_gradient_equals_finite_differences(name):
+    model, batch = make(name), batch_for(name)
+    loss, _ = reconstruction_loss(model, batch)
+    gradients = meta_gradient(model, loss)
+    assert sum(g.square().sum() for g in gradients) > 0
+    generator = torch.Generator().manual_seed(2)
+    for (key, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
+        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.double)
+        step = 1e-5
+        with torch.no_grad():
+            parameter.add_(step * direction)
+            above = reconstruction_loss(model, batch)[0]
+            parameter.sub_(2 * step * direction)
+            below = reconstruction_loss(model, batch)[0]
+            parameter.add_(step * direction)
+        measured = ((above - below) / (2 * step)).item()
+        assert measured == pytest.approx((gradient * direction).sum().item(), rel=1e-5, abs=1e-7), key
+
+
+def test_write_and_read_do_not_depend_on_grad_mode():
+    model, batch = make("gated rnn"), batch_for("gated rnn")
+    recorded, trajectory = model.read(batch.queries, model.write(batch.patterns), trajectory=True)
+    with torch.no_grad():
+        memory = model.write(batch.patterns)
+        plain, _ = model.read(batch.queries, memory, trajectory=True)
+    torch.testing.assert_close(recorded, plain)
+    assert recorded.requires_grad and not plain.requires_grad
+    assert not any(tensor.requires_grad for tensor in memory.values())
+    assert trajectory.shape == (4, *batch.queries.shape)
+    assert (trajectory[0] == batch.queries).all() and (trajectory[-1] == recorded).all()
+
+
+def test_memories_do_not_see_each_other():
+    model, batch = make("mlp"), batch_for("mlp", memories=3)
+    with torch.no_grad():
+        together = model.read(batch.queries, model.write(batch.patterns))
+        alone = model.read(batch.queries[1:2], model.write(batch.patterns[1:2]))
+        picked = model.read(batch.queries[1:2], model.write(batch.patterns)[1])
+    torch.testing.assert_close(together[1:2], alone)
+    torch.testing.assert_close(together[1:2], picked)
+
+
+def test_writing_lowers_the_energy_of_what_is_written():
+    model = EBMM(PredictiveEnergy(16), write_rate=0.05, gradient_term=False)
+    patterns = torch.randint(0, 2, (4, 5, 16), generator=torch.Generator().manual_seed(0)).float()
+    with torch.no_grad():
+        before = model.energy(patterns, model.initial_memory(4))
+        first = model.write(patterns[:, :3])
+        both = model.write(patterns[:, 3:], first)
+    assert (model.energy(patterns[:, :3], first) < before[:, :3]).all()
+    assert (model.energy(patterns[:, 3:], both) < model.energy(patterns[:, 3:], first)).all()
+    assert not torch.equal(first["memory.weight"], both["memory.weight"])
+
+
+def test_decay_term_pulls_back_to_the_initial_weights():
+    rates = {"gradient_term": False, "write_steps": 1}
+    with_decay = EBMM(QuadraticEnergy(4), write_rate=(1e-9, 1e-9, 0.25), **rates)
+    start = Memory({"memory.weight": torch.ones(1, 10)})
+    with torch.no_grad():
+        memory = with_decay.write(torch.zeros(1, 1, 4), start)
+    torch.testing.assert_close(memory["memory.weight"], torch.full((1, 10), 0.5), atol=1e-6, rtol=0)
+
+
+def test_rates_follow_their_constraints():
+    model = make("mlp")
+    read, momentum = model.read_rates(), model.momentum_rates()
+    assert read.shape == momentum.shape == (3,)
+    assert (read > 0).all() and (read.diff() < 0).all()
+    assert momentum[0] == 0 and (momentum < 1).all() and (momentum[1:].diff() < 0).all()
+    assert model.write_rates().shape == (2, 3, 1) and (model.write_rates() > 0).all()
+    free = EBMM(PlainEnergy(), ["first", "last"], momentum=False, non_increasing=False)
+    assert free.write_rates().shape == (5, 3, 2)
+    assert (free.momentum_rates() == 0).all() and free.read_rates().shape == (5,)
+    torch.testing.assert_close(free.read_rates(), torch.full((5,), 0.1))
+
+
+def test_reading_stays_in_the_box_unless_there_is_none():
+    query = torch.rand(1, 4, DIM)
+    for options, inside in [({}, True), ({"projection": "straight-through"}, True), ({"box": None}, False)]:
+        torch.manual_seed(0)
+        model = EBMM(QuadraticEnergy(DIM), read_rate=5.0, **options)
+        memory = Memory({"memory.weight": torch.ones(1, 21)})
+        x = model.read(query, memory)
+        assert bool((x >= 0).all() and (x <= 1).all()) is inside
+
+
+def test_straight_through_passes_gradients_that_clamp_stops():
+    query = torch.full((1, 1, DIM), 0.9)
+    slopes = {}
+    for projection in ("clamp", "straight-through"):
+        model = EBMM(QuadraticEnergy(DIM), read_rate=5.0, projection=projection)
+        loss = model.read(query, Memory({"memory.weight": torch.ones(1, 21)})).sum()
+        slopes[projection] = torch.autograd.grad(loss, model.raw_read_rate)[0]
+    assert slopes["clamp"] == 0 and slopes["straight-through"] != 0
+
+
+def test_memory_floats_count_biases():
+    assert EBMM(MLPEnergy(64, 32)).memory_floats == 65 * 32
+    assert EBMM(PredictiveEnergy(64)).memory_floats == 64 * 65 // 2
+    assert EBMM(GatedRNNEnergy(128, 64, hidden=80)).memory_floats == 8256
+    assert EBMM(PlainEnergy(), ["first"]).memory_floats == DIM * 5 + 5
+
+
+def test_a_user_module_in_ten_lines():
+    class Energy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = nn.Linear(8, 8)
+
+        def forward(self, x):
+            return (self.layer(x) - x).square().sum(-1)
+
+    model = EBMM(Energy(), writable=["layer"], write_steps=3, read_steps=4)
+    x = torch.rand(2, 5, 8)
+    assert model.read(x, model.write(x)).shape == x.shape
+
+
+# The door
+
+
+@pytest.mark.parametrize(
+    ("patterns", "error", "words"),
+    [
+        (torch.zeros(2, 3, 5), ValueError, r"\(B, N, 6\), got \(2, 3, 5\)"),
+        (torch.zeros(3, 6), ValueError, r"\(B, N, 6\), got \(3, 6\)"),
+        (torch.zeros(2, 0, 6), ValueError, r"must not be empty, got shape \(2, 0, 6\)"),
+        (torch.zeros(0, 3, 6), ValueError, r"must not be empty, got shape \(0, 3, 6\)"),
+        (torch.full((2, 3, 6), float("nan")), ValueError, "finite"),
+        (torch.full((2, 3, 6), float("inf")), ValueError, "finite"),
+        (torch.full((2, 3, 6), 1.5), ValueError, r"lie in \[0, 1\], got values from 1.5 to 1.5"),
+        (-torch.ones(2, 3, 6), ValueError, r"lie in \[0, 1\], got values from -1 to -1"),
+        (torch.zeros(2, 3, 6, dtype=torch.long), TypeError, "floating point, got torch.int64"),
+        (torch.zeros(2, 3, 6).double(), TypeError, "torch.float32 like the model, got torch.float64"),
+        (torch.zeros(2, 3, 6, device="meta"), ValueError, "on cpu like the model, got meta"),
+        ([[0.0]], TypeError, "torch tensor .* got list"),
+    ],
+)
+def test_bad_patterns_are_refused_with_what_was_given(patterns, error, words):
+    model = EBMM(PredictiveEnergy(6))
+    with pytest.raises(error, match=words):
+        model.write(patterns)
+    memory = model.initial_memory(2)
+    with pytest.raises(error, match=words):
+        model.read(patterns, memory)
+    with pytest.raises(error, match=words):
+        model.energy(patterns, memory)
+
+
+def test_queries_address_as_many_memories_as_there_are():
+    model = EBMM(PredictiveEnergy(6))
+    with pytest.raises(ValueError, match="addresses 1 memories .* holds 3"):
+        model.read(torch.zeros(1, 2, 6), model.initial_memory(3))
+
+
+def test_memory_of_another_model_is_refused():
+    model = EBMM(PredictiveEnergy(6))
+    with pytest.raises(ValueError, match=r"holds \['memory.weight'\], got a memory that holds \['other'\]"):
+        model.read(torch.zeros(1, 2, 6), Memory({"other": torch.zeros(1, 2)}))
+
+
+@pytest.mark.parametrize(
+    ("energy", "shape"), [(nn.Linear(6, 1), r"\(2, 3\), got \(2, 3, 1\)"), (nn.Linear(6, 6), r"got \(2, 3, 6\)")]
+)
+def test_an_energy_that_is_not_scalar_is_refused(energy, shape):
+    with pytest.raises(ValueError, match="one scalar each.*" + shape):
+        EBMM(energy, ["weight"]).write(torch.zeros(2, 3, 6))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"writable": ["missing"]}, ValueError, r"no parameter or submodule 'missing': choose from \['first.weight'"),
+        ({"writable": []}, ValueError, r"name the writable parameters .* out of \['first.weight'"),
+        ({"writable": None}, ValueError, "name the writable parameters"),
+        ({"write_steps": 0}, ValueError, "at least 1, got 0 and 5"),
+        ({"read_steps": 0}, ValueError, "at least 1, got 5 and 0"),
+        ({"box": (1.0, 0.0)}, ValueError, r"low < high, got \(1.0, 0.0\)"),
+        ({"projection": "wrap"}, ValueError, "'clamp' or 'straight-through', got 'wrap'"),
+        ({"write_rate": 0.0}, ValueError, "positive .* got 0.0 and 0.1"),
+        ({"write_rate": (0.1, 0.1)}, ValueError, r"one for each of .* got \(0.1, 0.1\)"),
+        ({"energy": torch.sum}, TypeError, "torch.nn.Module, got builtin_function_or_method"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, error, words):
+    with pytest.raises(error, match=words):
+        EBMM(**{"energy": PlainEnergy(), "writable": ["first"]} | arguments)
+
+
+def test_wrong_normalisation_is_pointed_out():
+    with pytest.warns(UserWarning, match="third-order"):
+        EBMM(nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6)), ["0"])
+    with pytest.raises(ValueError, match="batch normalisation"):
+        EBMM(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)), ["0"])
