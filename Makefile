@@ -24,6 +24,8 @@ VENDOR = book/_vendor/fetched
 # The kernel "python3" must be this environment's, whatever else is on the path.
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYDEVD_DISABLE_FILE_VALIDATION = 1
+# The chapters' tensors are small: on a busy machine more threads only wait for each other.
+export OMP_NUM_THREADS ?= 1
 
 .PHONY: help install book serve test lint format address figures lock hooks clean distclean
 .DELETE_ON_ERROR:

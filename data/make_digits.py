@@ -33,7 +33,8 @@ def sample(split: str, root: str | None = None) -> tuple[np.ndarray, np.ndarray]
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    as_written = argparse.RawDescriptionHelpFormatter
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
     parser.add_argument("--root", help="a folder that holds mnist/, as ebmm.datasets describes")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("digits.npz"))
     options = parser.parse_args(arguments)

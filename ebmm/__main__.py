@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         {"list": _list, "train": _train, "evaluate": _evaluate}[given.command](given)
-    except (ValueError, FileNotFoundError, TrainingError) as error:
+    except (ValueError, OSError, TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -51,9 +51,7 @@ def _list(given: argparse.Namespace) -> None:
 
 def _train(given: argparse.Namespace) -> None:
     out = given.out or Path("checkpoints") / f"{given.name}-{given.model}.safetensors"
-    history = experiments.train(
-        given.name, given.model, out, device=given.device, seed=given.seed, steps=given.steps
-    )
+    history = experiments.train(given.name, given.model, out, device=given.device, seed=given.seed, steps=given.steps)
     print(f"{len(history.rows)} steps in {history.seconds / 60:.1f} minutes, {history.skipped} skipped: {out}")
 
 

@@ -98,8 +98,8 @@ class ImageSet:
     def __repr__(self) -> str:
         height, width = self.images.shape[1:]
         return (
-            f"ImageSet({self.name}: {len(self)} images of {height} x {width}, characters: {len(self.characters)}, "
-            f"alphabets: {len(set(self.alphabets))}, source: {self.source})"
+            f"ImageSet({self.name}: {len(self)} images of {height} x {width}, characters: "
+            f"{len(self.characters)}, alphabets: {len(set(self.alphabets))}, source: {self.source})"
         )
 
 
@@ -107,7 +107,7 @@ def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike 
     """Handwritten characters of 50 alphabets, 20 drawings of each (Lake et al. 2015), officially split.
 
     Args:
-        split: ``"background"`` (30 alphabets, 964 characters), or ``"evaluation"`` (20 alphabets, 659 characters).
+        split: ``"background"`` (30 alphabets, 964 characters) or ``"evaluation"`` (20 alphabets, 659).
         size: height and width of the images; each pixel is the mean of its share of the original 105 x 105.
         root: a laid-out folder that holds ``omniglot/``; by default ``EBMM_DATA``, else a download.
 
@@ -125,15 +125,15 @@ def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike 
     """
     _check_choice("split", split, _OMNIGLOT)
     _check_size(size)
-    name = f"images_{split}.zip"
+    archive, name = _OMNIGLOT[split], f"images_{split}.zip"
     path = _laid_out(root, "omniglot", [name])
     if path is None:
-        path = _download(_ADDRESSES["omniglot"], name, f"md5:{_OMNIGLOT[split].md5}", _downloads() / "omniglot")
-    members = _verified_members(path, _OMNIGLOT[split])
+        path = _download(_ADDRESSES["omniglot"], name, f"md5:{archive.md5}", _downloads() / "omniglot")
+    members = _verified_members(path, archive)
 
     shown = [member.split("/", 1)[1].rsplit("/", 1)[0] for member in members]  # "Greek/character01"
     characters = {character: label for label, character in enumerate(sorted(set(shown)))}
-    kept = f"omniglot-{split}-{size}-{_OMNIGLOT[split].members_sha256[:16]}.npz"
+    kept = f"omniglot-{split}-{size}-{archive.members_sha256[:16]}.npz"
     return ImageSet(
         images=_ink(_decoded(path, members, size, kept)),
         labels=torch.tensor([characters[character] for character in shown]),
@@ -166,17 +166,17 @@ def mnist(split: str = "train", size: int = 28, root: str | os.PathLike | None =
     """
     _check_choice("split", split, _MNIST)
     _check_size(size)
-    images, path = _mnist_file(f"{_MNIST[split]}-images-idx3-ubyte", root)
+    pixels, path = _mnist_file(f"{_MNIST[split]}-images-idx3-ubyte", root)
     labels, _ = _mnist_file(f"{_MNIST[split]}-labels-idx1-ubyte", root)
-    pixels = np.frombuffer(images, np.uint8, offset=16).reshape(-1, 28, 28)
-    return _digit_set(_resize(pixels, size), np.frombuffer(labels, np.uint8, offset=8), f"MNIST {split}", path)
+    images = _resize(np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 28, 28), size)
+    return _digit_set(images, np.frombuffer(labels, np.uint8, offset=8), f"MNIST {split}", path)
 
 
 def digits(split: str = "train") -> ImageSet:
     """A sample of MNIST that comes with the package: no download, no network.
 
     Args:
-        split: ``"train"`` (1000 images), or ``"test"`` (500), as many of each digit, from the official splits.
+        split: ``"train"`` (1000 images) or ``"test"`` (500), as many of each digit, from that official split.
 
     Returns:
         The images, 28 x 28, digit by digit; the labels are the digits.
@@ -195,7 +195,7 @@ def digits(split: str = "train") -> ImageSet:
 
 
 def data_path(name: str) -> Path:
-    """Where a file of the repository's ``data/`` folder is, whether in a checkout or beside the installed package.
+    """Where a file of the repository's ``data/`` folder is, in a checkout or beside the installed package.
 
     What is too large to travel with the package, such as trained weights, is downloaded from the
     repository at the package's own tag. All files are compared with ``data/registry.txt``.
@@ -220,8 +220,9 @@ def data_path(name: str) -> Path:
         raise ValueError(f"no file {name!r} in {folder / 'registry.txt'}, which lists: {', '.join(registry)}")
     path = folder / name
     if not path.exists():
-        address, checkout = f"{REPOSITORY}/raw/{TAG}/data/", f"work in a checkout of {REPOSITORY}, whose data/ holds it"
-        return _download([address], name, f"sha256:{registry[name]}", _downloads() / "data" / TAG, checkout)
+        folder = _downloads() / "data" / TAG
+        instead = f"work in a checkout of {REPOSITORY}, whose data folder holds it"
+        return _download([f"{REPOSITORY}/raw/{TAG}/data/"], name, f"sha256:{registry[name]}", folder, instead)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     if digest != registry[name]:
         raise ValueError(
@@ -272,13 +273,13 @@ def _downloads() -> Path:
     return (Path(given).expanduser() if given else _cache()) / "downloads"
 
 
-_WITHOUT_NETWORK = (
+_INSTEAD = (
     "set EBMM_DATA to a folder that holds the data set (help(ebmm.datasets) says how it is laid out), "
     "or use ebmm.datasets.digits(), which comes with the package"
 )
 
 
-def _download(addresses: list[str], name: str, checksum: str, folder: Path, otherwise: str = _WITHOUT_NETWORK) -> Path:
+def _download(addresses: list[str], name: str, checksum: str, folder: Path, instead: str = _INSTEAD) -> Path:
     """Fetch one file, or take it from ``folder`` if an earlier download there is whole."""
     import pooch
     import requests
@@ -290,12 +291,13 @@ def _download(addresses: list[str], name: str, checksum: str, folder: Path, othe
             return Path(fetcher.fetch(name))
         except (requests.RequestException, ValueError) as error:
             failures.append(f"  {address}{name}: {error}")
-    raise ConnectionError("\n".join([f"could not download {name}:", *failures, f"Without a network, {otherwise}."]))
+    lines = [f"could not download {name}:", *failures, f"Without a network, {instead}."]
+    raise ConnectionError("\n".join(lines))
 
 
 def _damaged(path: Path, reason: str) -> ValueError:
     return ValueError(
-        f"{path} is damaged: {reason}. It was left as it is; lay it out again, or move it away to have it downloaded"
+        f"{path} is damaged: {reason}. It was left as it is: lay it out again, or move it away to have it downloaded"
     )
 
 
@@ -306,18 +308,20 @@ def _verified_members(path: Path, archive: _OmniglotArchive) -> list[str]:
         with zipfile.ZipFile(io.BytesIO(whole)) as zipped:
             members = sorted(member for member in zipped.namelist() if member.endswith(".png"))
             if hashlib.md5(whole).hexdigest() != archive.md5:
-                lines = (f"{hashlib.sha256(zipped.read(member)).hexdigest()}  {member}\n" for member in members)
-                if hashlib.sha256("".join(lines).encode()).hexdigest() != archive.members_sha256:
+                digest = hashlib.sha256()
+                for member in members:
+                    digest.update(f"{hashlib.sha256(zipped.read(member)).hexdigest()}  {member}\n".encode())
+                if digest.hexdigest() != archive.members_sha256:
                     raise _damaged(path, f"its {len(members)} PNG files are not the official ones")
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise _damaged(path, str(error)) from error
+        raise _damaged(path, "it is not a whole zip file") from error
     if len(members) != archive.characters * _DRAWINGS:
-        raise _damaged(path, f"{len(members)} drawings, not {archive.characters} characters of {_DRAWINGS} each")
+        raise _damaged(path, f"{len(members)} drawings, not {archive.characters} characters x {_DRAWINGS}")
     return members
 
 
 def _decoded(path: Path, members: list[str], size: int, name: str) -> np.ndarray:
-    """The drawings as (M, size, size) uint8 with ink = 255, decoded once and then kept in the cache folder."""
+    """The drawings as (M, size, size) uint8 with ink = 255, decoded once, then kept in the cache folder."""
     kept = _cache() / "decoded" / name
     try:
         with np.load(kept) as arrays:
@@ -328,7 +332,8 @@ def _decoded(path: Path, members: list[str], size: int, name: str) -> np.ndarray
     from PIL import Image
 
     with zipfile.ZipFile(path) as zipped:
-        drawings = [np.asarray(Image.open(io.BytesIO(zipped.read(member))).convert("L")) for member in members]
+        files = (io.BytesIO(zipped.read(member)) for member in members)
+        drawings = [np.asarray(Image.open(file).convert("L")) for file in files]
     images = _resize(255 - np.stack(drawings), size)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -351,7 +356,7 @@ def _mnist_file(name: str, root: str | os.PathLike | None) -> tuple[bytes, Path]
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
-            raise _damaged(path, str(error)) from error
+            raise _damaged(path, "it is not a whole gzip file") from error
     digest = hashlib.md5(content).hexdigest()
     if digest != checksum:
         raise _damaged(path, f"its content has MD5 {digest}, the official file has {checksum}")

@@ -120,12 +120,13 @@ class MLPEnergy(nn.Module):
 
 
 class PredictiveEnergy(nn.Module):
-    """How badly a symmetric matrix predicts the pattern: ``E(x) = ½‖M s − s − f(s)‖²``, ``s = 2x − 1`` (chapter 4).
+    """How badly a symmetric matrix predicts the pattern: ``E(x) = ½‖M s − s − f(s, M s)‖²``, ``s = 2x − 1``.
 
-    M is writable and costs d(d+1)/2 floats, what a Hopfield network costs; f is a small static network.
-    With f = 0, writing is the delta rule and tends to the pseudo-inverse memory, and reading projects
-    onto the span of the stored patterns. Meta-learning adds to it what a linear memory cannot do.
-    This energy is ours, not the paper's. It is never negative, and 0 at a pattern that is perfectly written.
+    M is writable and costs d(d+1)/2 floats, what a Hopfield network costs. The static network f, with one
+    hidden layer, sees the pattern and its prediction, and starts as zero. With f = 0, writing is the
+    delta rule and tends to the pseudo-inverse memory, and reading projects onto the span of the stored
+    patterns (chapter 3). Meta-learning adds to it what a linear memory cannot do (chapter 4).
+    This energy is ours, not the paper's. It is never negative.
 
     Args:
         features: d, size of a pattern.
@@ -146,15 +147,17 @@ class PredictiveEnergy(nn.Module):
         super().__init__()
         self.pattern_shape = (features,)
         self.memory = MemorySymmetric(features)
-        self.inner = nn.Linear(features, hidden)
-        self.outer = nn.Linear(hidden, features)
-        nn.init.zeros_(self.outer.weight)
-        nn.init.zeros_(self.outer.bias)
+        self.from_pattern = nn.Linear(features, hidden)
+        self.from_prediction = nn.Linear(features, hidden, bias=False)
+        self.head = nn.Linear(hidden, features)
+        for parameter in (self.from_prediction.weight, self.head.weight, self.head.bias):
+            nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1
-        target = signs + self.outer(torch.tanh(self.inner(signs)))
-        return 0.5 * (self.memory(signs) - target).square().sum(-1)
+        prediction = self.memory(signs)
+        correction = self.head(torch.tanh(self.from_pattern(signs) + self.from_prediction(prediction)))
+        return 0.5 * (prediction - signs - correction).square().sum(-1)
 
 
 class GatedRNNEnergy(nn.Module):
@@ -187,9 +190,7 @@ class GatedRNNEnergy(nn.Module):
 
     writable = ("memory",)
 
-    def __init__(
-        self, features: int, memory_features: int, hidden: int = 256, hops: int = 3, normalise: bool = False
-    ):
+    def __init__(self, features: int, memory_features: int, hidden: int = 256, hops: int = 3, normalise: bool = False):
         super().__init__()
         if memory_features >= hidden:
             raise ValueError(f"memory_features must be fewer than hidden, got {memory_features} and {hidden}")

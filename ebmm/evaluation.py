@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shlex
-import sys
 from pathlib import Path
 
 import torch
@@ -46,7 +44,14 @@ def errors(x: Tensor, patterns: Tensor, metric: str) -> Tensor:
 
 
 def evaluate(
-    model, task: Task, memories: int = 1000, *, seed: int = 0, batch_size: int = 50, device: str = "cpu", clamp: bool = False
+    model,
+    task: Task,
+    memories: int = 1000,
+    *,
+    seed: int = 0,
+    batch_size: int = 50,
+    device: str | None = None,
+    clamp: bool = False,
 ) -> dict:
     """Write and read many fresh memories; mean error and its 5th and 95th percentiles over memories.
 
@@ -55,7 +60,7 @@ def evaluate(
         task: what to store and how to corrupt; its ``metric`` is reported.
         memories: how many memories, each with ``task.number`` patterns of its own.
         seed: of the task's generator. The result does not depend on ``batch_size``.
-        device: where to compute; the model must be there.
+        device: where to compute; ``None``: where the model's parameters are.
         clamp: tell the memory which elements are intact (Hopfield networks only).
 
     Returns:
@@ -63,7 +68,7 @@ def evaluate(
         device, versions. A memory's error is the mean over its patterns.
 
     Raises:
-        ValueError: fewer than one memory.
+        ValueError: fewer than one memory or batch.
 
     Example:
         >>> from ebmm import Hopfield, tasks
@@ -71,13 +76,14 @@ def evaluate(
         >>> evaluate(Hopfield(32), task, memories=4)["metric"]
         'wrong bits'
     """
-    if memories < 1:
-        raise ValueError(f"memories must be at least 1, got {memories}")
+    if min(memories, batch_size) < 1:
+        raise ValueError(f"memories and batch_size must be at least 1, got {memories} and {batch_size}")
+    where = torch.device(device) if device else next((p.device for p in model.parameters()), torch.device("cpu"))
     generator = torch.Generator().manual_seed(seed)
     per_memory = []
     with torch.no_grad():
         for done in range(0, memories, batch_size):
-            batch = task.sample(min(batch_size, memories - done), generator).to(device)
+            batch = task.sample(min(batch_size, memories - done), generator).to(where)
             memory = model.write(batch.patterns)
             told = {"clamp": batch.intact} if clamp else {}
             recalled = model.read(batch.queries, memory, **told)
@@ -95,7 +101,7 @@ def evaluate(
         "p95": p95,
         "memories": memories,
         "seed": seed,
-        "device": describe_device(device),
+        "device": describe_device(where),
         "versions": versions(),
     }
 
@@ -111,11 +117,6 @@ def versions() -> dict[str, str]:
     from ebmm import __version__
 
     return {"ebmm": __version__, "python": platform.python_version(), "torch": str(torch.__version__)}
-
-
-def command_line() -> str:
-    """The command that runs now, as results files state it."""
-    return shlex.join(["python", "-m", "ebmm", *sys.argv[1:]])
 
 
 def save_results(rows: list[dict], path: str | os.PathLike) -> None:

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -18,7 +20,7 @@ from torch import nn
 
 from ebmm import tasks
 from ebmm.energies import PredictiveEnergy
-from ebmm.evaluation import command_line, describe_device, evaluate, versions
+from ebmm.evaluation import describe_device, evaluate, versions
 from ebmm.hopfield import Hopfield
 from ebmm.model import EBMM
 from ebmm.tasks import Task
@@ -53,15 +55,13 @@ class Experiment:
 def hopfield_contestants(dim: int) -> dict[str, Contestant]:
     """The three rules, each run freely and with the intact bits clamped."""
     rules = ("hebb", "storkey", "pseudo-inverse")
-    free = {rule: Contestant(lambda rule=rule: Hopfield(dim, rule)) for rule in rules}
-    return free | {
-        f"{rule}-clamped": Contestant(lambda rule=rule: Hopfield(dim, rule), clamp=True) for rule in rules
-    }
+    free = {rule: Contestant(partial(Hopfield, dim, rule)) for rule in rules}
+    return free | {f"{rule}-clamped": Contestant(partial(Hopfield, dim, rule), clamp=True) for rule in rules}
 
 
 def predictive_memory(dim: int, hidden: int = 128) -> EBMM:
     """The chapter 4 model: d(d+1)/2 floats written by 5 steps and read by 5."""
-    return EBMM(PredictiveEnergy(dim, hidden), gradient_term=False, write_rate=(2e-2, 1e-4, 1e-4), read_rate=0.3)
+    return EBMM(PredictiveEnergy(dim, hidden), gradient_term=False, write_rate=(0.1, 1e-4, 1e-4), read_rate=0.3)
 
 
 EXPERIMENTS = {
@@ -69,7 +69,7 @@ EXPERIMENTS = {
         "flipped-64-16",
         "64 bits, 16 patterns, 15 % of the bits flipped, 2080 floats (chapter 4)",
         Task(tasks.RandomBits(64), tasks.FlipBits(0.15), 16),
-        {"ebmm": Contestant(lambda: predictive_memory(64), {"steps": 20000, "learning_rate": 2e-3, "memories": 16})}
+        {"ebmm": Contestant(partial(predictive_memory, 64), {"steps": 10000, "learning_rate": 2e-3, "memories": 16})}
         | hopfield_contestants(64),
     ),
     **{
@@ -103,8 +103,8 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
 
     Args:
         name, model: the experiment and its contestant.
-        out: the safetensors file to write; a file beside it with the suffix ``.training`` is the
-            resumable state while training runs.
+        out: the safetensors file to write. The state to resume from lies beside it, with the suffix
+            ``.training``.
         device: as for :func:`ebmm.fit`.
         seed: of the start weights and of the task's generator.
         changes: keyword arguments of :func:`ebmm.fit` that replace the experiment's.
@@ -122,14 +122,17 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     memory = contestant.build()
-    settings = contestant.training | {k: v for k, v in changes.items() if v is not None}
+    changes = {name: value for name, value in changes.items() if value is not None}
+    settings = contestant.training | changes
+    command = ["python", "-m", "ebmm", "train", experiment.name, "--model", model, "--seed", str(seed)]
+    command += [word for key, value in changes.items() for word in (f"--{key}", str(value))]
     history = fit(
         memory, experiment.task, device=device, seed=seed, checkpoint=out.with_suffix(".training"), **settings
     )
     training = {
         "experiment": name,
         "model": model,
-        "command": command_line(),
+        "command": shlex.join(command),
         "seed": seed,
         "settings": settings,
         "steps": len(history.rows),
@@ -151,10 +154,10 @@ def load_contestant(name: str, model: str, path: str | os.PathLike | None = None
         path: weights that :func:`train` wrote; ``None`` takes those shipped with the book.
 
     Raises:
-        ValueError: no such experiment or contestant.
+        ValueError: no such experiment or contestant, or a file that does not hold its weights.
         FileNotFoundError: no such weights.
     """
-    from safetensors import safe_open
+    from safetensors import SafetensorError, safe_open
 
     from ebmm.datasets import data_path
 
@@ -164,9 +167,12 @@ def load_contestant(name: str, model: str, path: str | os.PathLike | None = None
     if contestant.training is None:
         return memory, {}
     path = data_path(f"checkpoints/{name}-{model}.safetensors") if path is None else path
-    with safe_open(path, framework="pt") as file:
-        memory.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
-        training = json.loads(file.metadata()["training"])
+    try:
+        with safe_open(path, framework="pt") as file:
+            memory.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
+            training = json.loads(file.metadata()["training"])
+    except (RuntimeError, SafetensorError, TypeError, KeyError) as error:
+        raise ValueError(f"{path} does not hold weights of {model} for {name}: {error}") from error
     return memory.eval(), training
 
 
@@ -191,5 +197,7 @@ def evaluate_contestant(
         memory.to(where), experiment.task, memories, seed=seed, device=str(where),
         clamp=experiment.contestants[model].clamp,
     )  # fmt: skip
+    command = ["python", "-m", "ebmm", "evaluate", name, "--model", model, "--memories", str(memories)]
+    command += ["--seed", str(seed), *(["--weights", str(weights)] if weights else [])]
     row["steps trained"] = training.get("steps", 0)
-    return {"experiment": name, "model": model, **row, "training": training, "command": command_line()}
+    return {"experiment": name, "model": model, **row, "training": training, "command": shlex.join(command)}

@@ -17,7 +17,6 @@ from ebmm.memory import Memory, check_points
 
 VALUES = {"bits": (0.0, 1.0), "signs": (-1.0, 1.0)}
 DYNAMICS = ("asynchronous", "synchronous")
-BLOCK = 16  # units whose fields are found in one product; only the speed depends on it
 
 
 def _write_hebb(weight: Tensor, signs: Tensor) -> Tensor:
@@ -202,8 +201,8 @@ class Hopfield(nn.Module):
 
         Returns:
             ``x``: (B, Q, *S), the last states; with ``trajectory=True`` also the trajectory,
-            (K + 1, B, Q, *S), the query first and ``x`` last. K, at most ``steps``, counts the steps done; unless they
-            ran out, the last changed nothing.
+            (K + 1, B, Q, *S), the query first and ``x`` last. K, at most ``steps``, counts the steps done;
+            unless they ran out, the last changed nothing.
 
         Raises:
             TypeError: not a floating-point query, a clamp that is not bool, ``steps`` not a whole number.
@@ -346,10 +345,10 @@ class Hopfield(nn.Module):
         signs = state.transpose(1, 2).reshape(state.shape[0], state.shape[2], *self.shape)
         return (signs + 1) / 2 if self.values == "bits" else signs
 
-    def _order(self, generator: torch.Generator | None) -> Tensor:
+    def _order(self, generator: torch.Generator | None) -> list[int]:
         if generator is None:
-            return torch.arange(self.dim)
-        return torch.randperm(self.dim, generator=generator, device=generator.device).cpu()
+            return list(range(self.dim))
+        return torch.randperm(self.dim, generator=generator, device=generator.device).tolist()
 
     def _start(self, query: Tensor, memory: Memory, clamp: Tensor | None, steps: int) -> _Run:
         matrix = self._matrix(memory)
@@ -383,22 +382,14 @@ class _Run:
         field = self.weight @ self.state
         self.state = self._updated(slice(None), field)
 
-    def sweep(self, order: Tensor) -> Iterator[Tensor]:
-        """Update unit after unit; after each, yield where it changed: (B, Q), bool.
-
-        The fields of a block of units come from one product. A unit that changes corrects the fields of
-        those after it in the block: the result is that of a product for every unit, at a tenth of the time.
-        """
-        for block in order.split(BLOCK):
-            rows = self.weight[:, block]
-            field = rows @ self.state
-            within = rows[:, :, block]
-            for place, unit in enumerate(block.tolist()):
-                new = self._updated(unit, field[:, place])
-                change = new - self.state[:, unit]
-                self.state[:, unit] = new
-                field[:, place + 1 :] += within[:, place + 1 :, place, None] * change[:, None]
-                yield change != 0
+    def sweep(self, order: list[int]) -> Iterator[Tensor]:
+        """Update unit after unit; after each, yield where it changed: (B, Q), bool."""
+        for unit in order:
+            field = self.weight[:, unit, None] @ self.state
+            new = self._updated(unit, field[:, 0])
+            changed = new != self.state[:, unit]
+            self.state[:, unit] = new
+            yield changed
 
     def _updated(self, units: int | slice, field: Tensor) -> Tensor:
         keep = field.abs() <= self.zero[:, units]
@@ -490,8 +481,7 @@ class DenseMemory(nn.Module):
         held = 0 if stored is None else stored.shape[1]
         if held + new.shape[1] > self.capacity:
             raise ValueError(
-                f"capacity is {self.capacity} patterns: "
-                f"the memory holds {held}, it has no room for {new.shape[1]} more"
+                f"capacity is {self.capacity} patterns: the memory holds {held}, it has no room for {new.shape[1]} more"
             )
         return Memory({"patterns": new if stored is None else torch.cat([stored, new], dim=1)})
 

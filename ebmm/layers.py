@@ -78,6 +78,9 @@ class MemorySymmetric(MemoryLayer):
         True
     """
 
+    position: Tensor
+    scale: Tensor
+
     def __init__(self, features: int):
         super().__init__()
         rows, columns = torch.triu_indices(features, features)
@@ -88,12 +91,14 @@ class MemorySymmetric(MemoryLayer):
         scale = torch.full((features, features), math.sqrt(0.5)).fill_diagonal_(1.0)
         self.register_buffer("scale", scale, persistent=False)
 
-    def matrix(self) -> Tensor:
-        """The full matrix M, (d, d) or (B, d, d)."""
-        return self.weight[..., self.position] * self.scale
+    def matrix(self, weight: Tensor | None = None) -> Tensor:
+        """The full matrix M, (..., d, d), of stored weights (..., d(d+1)/2); of the layer's own for ``None``."""
+        stored: Tensor = self.weight if weight is None else weight
+        return stored[..., self.position] * self.scale
 
     def forward(self, x: Tensor) -> Tensor:
-        return x @ self.matrix()
+        matrix = self.matrix()
+        return x @ matrix if matrix.dim() == 2 else torch.bmm(x, matrix)
 
 
 class MemoryConv2d(MemoryLayer):
@@ -118,7 +123,13 @@ class MemoryConv2d(MemoryLayer):
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel_size: int, stride: int = 1, padding: int = 0, bias: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int,
+        stride: int = 1,
+        padding: int = 0,
+        bias: bool = True,
     ):
         super().__init__()
         fan_in = in_channels * kernel_size**2

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Mapping
+from numbers import Integral
 
 import torch
 from torch import Tensor
@@ -46,14 +47,21 @@ class Memory(Mapping):
         """A tensor by its name, or a Memory of fewer memories by index, slice or index tensor."""
         if isinstance(key, str):
             return self._tensors[key]
-        if isinstance(key, int):
-            if not -self.batch_size <= key < self.batch_size:
-                raise IndexError(f"memory {key} of a batch of {self.batch_size}")
-            key = slice(key, key + 1 or None)
+        if isinstance(key, tuple):
+            raise TypeError(f"a Memory is indexed over its leading dimension B only, got {key}")
+        if isinstance(key, Integral) or (isinstance(key, Tensor) and key.dim() == 0):
+            number = int(key)
+            if not -self.batch_size <= number < self.batch_size:
+                raise IndexError(f"memory {number} of a batch of {self.batch_size}")
+            key = slice(number, number + 1 or None)
         return Memory({name: tensor[key] for name, tensor in self._tensors.items()})
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._tensors)
+
+    # A mapping would compare its tensors with ==, which has no single answer.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
 
     def __len__(self) -> int:
         return len(self._tensors)
@@ -84,7 +92,8 @@ class Memory(Mapping):
         """Write the memory to a safetensors file."""
         from safetensors.torch import save_file
 
-        save_file({name: t.detach().cpu().contiguous() for name, t in self._tensors.items()}, path)
+        whole = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in self.items()}
+        save_file(whole, path)
 
     @classmethod
     def load(cls, path: str | os.PathLike, device: str | torch.device = "cpu") -> Memory:

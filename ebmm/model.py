@@ -31,9 +31,9 @@ class EBMM(nn.Module):
     ``torch.no_grad()`` nothing is kept.
 
     Args:
-        energy: any module that maps (B, N, *S) to (B, N). If all its writable parameters belong to
-            layers from :mod:`ebmm.layers`, all memories are computed in one batch; otherwise each
-            memory's energy goes through ``torch.vmap``.
+        energy: any module that maps (..., *S) to (...). If its writable parameters are those of whole
+            layers from :mod:`ebmm.layers`, it is called once for all memories, with (B, N, *S); otherwise
+            through ``torch.vmap``, with one memory's (N, *S).
         writable: names of the parameters that are the memory, or of submodules whose parameters all
             are. ``None`` takes ``energy.writable``.
         write_steps: T, gradient steps of one ``write``; at least 1.
@@ -53,8 +53,8 @@ class EBMM(nn.Module):
         read_rate: start value of the read step size, above 0.
 
     Raises:
-        ValueError: a writable name that does not exist or is not a float parameter; steps, rates or box
-            out of range.
+        ValueError: a writable name that does not exist; steps, rates or box out of range; batch
+            normalisation in the energy.
         TypeError: an energy that is not a module.
 
     Example:
@@ -111,8 +111,10 @@ class EBMM(nn.Module):
         chosen = getattr(energy, "writable", None) if writable is None else writable
         self.writable = _writable_names(energy, chosen)
         owners = [name.rpartition(".")[0] for name in self.writable]
-        self._layer = {name: sorted(set(owners)).index(owner) for name, owner in zip(self.writable, owners, strict=True)}
-        self._batched = all(isinstance(energy.get_submodule(owner), MemoryLayer) for owner in owners)
+        self._layer = {
+            name: sorted(set(owners)).index(owner) for name, owner in zip(self.writable, owners, strict=True)
+        }
+        self._batched = all(_takes_a_batch(energy, owner, self.writable) for owner in owners)
 
         # Softplus of these are the write rates, (T, terms, layers); one for each layer, term and step.
         start = torch.tensor([_inverse_softplus(rate) for rate in write_rates])
@@ -261,15 +263,17 @@ class EBMM(nn.Module):
         }
         leaves = list(weights.values())
         energy = self._energy(x, weights)
-        steps = [torch.autograd.grad(
-            energy.mean(1).sum(), leaves, create_graph=keep, retain_graph=True, materialize_grads=True
-        )]
+        steps = [
+            torch.autograd.grad(
+                energy.mean(1).sum(), leaves, create_graph=keep, retain_graph=True, materialize_grads=True
+            )
+        ]
         if self.gradient_term:
             (slope,) = torch.autograd.grad(energy.sum(), x, create_graph=True)
             squared_norm = slope.flatten(2).square().sum(-1)
-            steps.append(torch.autograd.grad(
-                squared_norm.mean(1).sum(), leaves, create_graph=keep, materialize_grads=True
-            ))
+            steps.append(
+                torch.autograd.grad(squared_norm.mean(1).sum(), leaves, create_graph=keep, materialize_grads=True)
+            )
         updated = {}
         for i, (name, weight) in enumerate(weights.items()):
             energy_rate, gradient_rate, decay_rate = rates[:, self._layer[name]]
@@ -317,12 +321,20 @@ def _writable_names(energy: nn.Module, writable: Sequence[str] | str | None) -> 
     return tuple(names)
 
 
+def _takes_a_batch(energy: nn.Module, owner: str, writable: tuple[str, ...]) -> bool:
+    """Whether a submodule is a memory layer with all of its parameters writable, none left unbatched."""
+    layer = energy.get_submodule(owner)
+    names = [f"{owner}.{name}" if owner else name for name, _ in layer.named_parameters(recurse=False)]
+    return isinstance(layer, MemoryLayer) and set(names) <= set(writable)
+
+
 def _warn_of_wrong_gradients(energy: nn.Module, gradient_term: bool) -> None:
     if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in energy.modules()):
         raise ValueError("batch normalisation has no right meta-gradient: use ebmm.layers.LayerNorm or nn.GroupNorm")
-    if gradient_term and any(isinstance(module, nn.LayerNorm) for module in energy.modules()):
+    wrong = (nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
+    if gradient_term and any(isinstance(module, wrong) for module in energy.modules()):
         warnings.warn(
-            "torch.nn.LayerNorm gives wrong third-order gradients, which the gradient term needs: "
+            "torch.nn.LayerNorm and InstanceNorm give wrong third-order gradients, which the gradient term needs: "
             "use ebmm.layers.LayerNorm, nn.RMSNorm or nn.GroupNorm(1, ...), or gradient_term=False",
             stacklevel=3,
         )

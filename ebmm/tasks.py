@@ -67,6 +67,8 @@ class Task:
 
     def sample(self, memories: int, generator: Generator) -> Batch:
         """Draw patterns and queries for B memories, on the CPU."""
+        if memories < 1:
+            raise ValueError(f"memories must be at least 1, got {memories}")
         drawn = []
         for _ in range(memories):
             patterns = self.source(self.number, generator)
@@ -224,6 +226,8 @@ class NoiseBlock:
     binary: bool = False
 
     def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        if patterns.dim() < 3:
+            raise ValueError(f"NoiseBlock needs images (N, ..., height, width), got {tuple(patterns.shape)}")
         height, width = patterns.shape[-2:]
         if not 1 <= self.size <= min(height, width):
             raise ValueError(f"size must lie in [1, {min(height, width)}], got {self.size}")

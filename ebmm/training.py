@@ -23,8 +23,14 @@ class TrainingError(RuntimeError):
 def pick_device(device: str = "auto") -> torch.device:
     """The device a name means; ``"auto"`` is CUDA where there is one, else the CPU."""
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    return torch.device(device)
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or a torch device, got {device!r}") from error
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} asks for CUDA, but torch {torch.__version__} finds none here")
+    return where
 
 
 def reconstruction_loss(model, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -143,8 +149,11 @@ def fit(
         >>> len(history.rows)
         3
     """
-    if steps < 1 or memories < 1:
-        raise ValueError(f"steps and memories must be at least 1, got {steps} and {memories}")
+    if min(steps, memories, save_every, max_skipped) < 1:
+        raise ValueError(
+            f"steps, memories, save_every and max_skipped must be at least 1, "
+            f"got {steps}, {memories}, {save_every} and {max_skipped}"
+        )
     where = pick_device(device)
     model.to(where).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
@@ -152,6 +161,7 @@ def fit(
     history = History(metric=task.metric)
     settings = {"steps": steps, "memories": memories, "learning_rate": learning_rate, "weight_decay": weight_decay,
                 "clip": clip, "warmup": warmup, "seed": seed, "task": _describe(task)}  # fmt: skip
+    settings |= {f"shape of {name}": tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if checkpoint is not None and os.path.exists(checkpoint):
         history = _load(checkpoint, settings, model, optimiser, generator)
 
@@ -180,7 +190,9 @@ def fit(
         )
         history.seconds = earlier + time.monotonic() - start
         bar.update()
-        bar.set_postfix({"loss": f"{loss.item():.3g}", task.metric: f"{error:.3g}", "skipped": history.skipped}, refresh=False)
+        bar.set_postfix(
+            {"loss": f"{loss.item():.3g}", task.metric: f"{error:.3g}", "skipped": history.skipped}, refresh=False
+        )
         if skipped_in_a_row >= max_skipped:
             raise TrainingError(
                 f"{skipped_in_a_row} steps in a row had a non-finite loss or gradient, the last at step {step}: "
@@ -221,8 +233,12 @@ def _save(path, settings, model, optimiser, generator, history) -> None:
 
 
 def _load(path, settings, model, optimiser, generator) -> History:
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    differing = {k: (state["settings"].get(k), v) for k, v in settings.items() if state["settings"].get(k) != v}
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        there = state["settings"]
+    except Exception as error:  # torch.load raises whatever the damage makes it stumble over
+        raise ValueError(f"{path} is no whole checkpoint of ebmm.fit ({error}): delete it to start anew") from error
+    differing = {name: (there.get(name), here) for name, here in settings.items() if there.get(name) != here}
     if differing:
         raise ValueError(f"{path} is a checkpoint of another run; (there, here) differ in {differing}")
     model.load_state_dict(state["model"])

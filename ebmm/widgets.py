@@ -13,7 +13,7 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
@@ -24,12 +24,21 @@ COLOURS_OF_A_PICTURE = 128
 # Labels take the colour of the page, light or dark; the handle is large enough for a finger.
 STYLE = """<style>
 .ebmm-frames { --jp-widgets-label-color: currentColor; --jp-widgets-color: currentColor;
-  --jp-widgets-slider-handle-size: 22px; max-width: 100%; overflow: visible; }
+  --jp-widgets-slider-handle-size: 22px; --jp-widgets-font-size: 15px; max-width: 100%; overflow: visible; }
+.ebmm-frames .slider-container { margin-left: 18px; }
 .ebmm-frames .noUi-handle { background: #fff; border: 2px solid #0072b2; }
 .ebmm-frames .noUi-handle:focus-visible { outline: 3px solid #e69f00; outline-offset: 2px; }
 .ebmm-frames .noUi-connects { background: #8c959f; }
 .ebmm-frames .noUi-connect { background: #0072b2; }
 </style>"""
+
+
+class Picture(NamedTuple):
+    """A drawn figure, width and height in pixels."""
+
+    png: bytes
+    width: int
+    height: int
 
 
 def frames(
@@ -70,7 +79,8 @@ def frames(
 
     Explained in chapter 1.
     """
-    pages = _pages(list(figures), [f"{label} {_text(value)}" for value in values], list(alts))
+    names = [f"{label} {_text(value)}" for value in values]
+    pages = _pages([_picture(figure) for figure in figures], names, alts)
     _check_start(start, len(pages))
     slider = _slider(label, len(pages), start)
     return _framed([slider], _stack(slider, pages))
@@ -87,7 +97,8 @@ def grid(
     """Two sliders over a table of figures: the first picks the row, the second the column.
 
     Args:
-        figures: rows of figures or PNG bytes; ``figures[i][j]`` belongs to ``values[0][i]`` and ``values[1][j]``.
+        figures: rows of figures or PNG bytes; the one in row i and column j belongs to ``values[0][i]``
+            and ``values[1][j]``.
         values: what the first slider stands for at each row, and the second at each column.
         labels: the names of what the two sliders change.
         alts: alternative text for each figure, in the same rows.
@@ -116,54 +127,60 @@ def grid(
     Explained in chapter 2.
     """
     down, across = values
-    table = []
-    for row in figures:
-        if len(table) == len(down) or len(table) == len(alts):
-            raise ValueError(f"more rows of figures than {len(down)} values and {len(alts)} rows of alts")
-        names = [f"{labels[0]} {_text(down[len(table)])}, {labels[1]} {_text(value)}" for value in across]
-        table.append(_pages(list(row), names, list(alts[len(table)])))
-    if not len(table) == len(down) == len(alts) > 0:
-        raise ValueError(f"got {len(table)} rows of figures, {len(down)} values and {len(alts)} rows of alts")
+    pictures = [[_picture(figure) for figure in row] for row in figures]
+    if not len(pictures) == len(down) == len(alts) > 0:
+        counts = f"{len(pictures)} rows of figures, {len(down)} values and {len(alts)} rows of alts"
+        raise ValueError(f"got {counts}")
+    table = [
+        _pages(row, [f"{labels[0]} {_text(value)}, {labels[1]} {_text(other)}" for other in across], row_alts)
+        for row, value, row_alts in zip(pictures, down, alts, strict=True)
+    ]
     _check_start(start[0], len(table))
     _check_start(start[1], len(across))
     first, second = _slider(labels[0], len(table), start[0]), _slider(labels[1], len(across), start[1])
     return _framed([first, second], _stack(first, [_stack(second, pages) for pages in table]))
 
 
-def _pages(pictures: list[Figure | bytes], names: list[str], alts: list[str]) -> list[Widget]:
+def _pages(pictures: list[Picture], names: list[str], alts: Sequence[str]) -> list[Widget]:
+    if isinstance(alts, str):
+        raise ValueError(f"alts must hold one text a figure, got one string: {alts!r}")
     if not len(pictures) == len(names) == len(alts) > 0:
-        raise ValueError(f"got {len(pictures)} figures, {len(names)} values and {len(alts)} alternative texts")
-    if not all(alt.strip() for alt in alts):
-        raise ValueError(f"figure {[bool(alt.strip()) for alt in alts].index(False)} has an empty alternative text")
+        counts = f"{len(pictures)} figures, {len(names)} values and {len(alts)} alternative texts"
+        raise ValueError(f"got {counts}")
+    for name, alt in zip(names, alts, strict=True):
+        if not alt.strip():
+            raise ValueError(f"the figure for {name!r} has an empty alternative text")
     return [_page(*page) for page in zip(pictures, names, alts, strict=True)]
 
 
-def _page(picture: Figure | bytes, name: str, alt: str) -> Widget:
-    data, (width, height) = _picture(picture)
-    source = f"data:image/png;base64,{base64.b64encode(data).decode()}"
+def _page(picture: Picture, name: str, alt: str) -> Widget:
+    source = f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
     return _ipywidgets().HTML(
         f'<div style="font-size: 1rem; font-weight: 600; line-height: 1.5; margin: 0 0 .25rem">'
-        f'{html.escape(name)}</div><img alt="{html.escape(alt)}" src="{source}" width="{width}" height="{height}" '
-        f'style="max-width: 100%; height: auto; display: block; margin: 0">'
+        f'{html.escape(name)}</div><img alt="{html.escape(alt)}" src="{source}" '
+        f'width="{picture.width}" height="{picture.height}" '
+        f'style="max-width: 100%; height: auto; display: block; margin: 0; padding: 0">'
     )
 
 
-def _picture(picture: Figure | bytes) -> tuple[bytes, tuple[int, int]]:
-    """PNG bytes with a small palette, a third of the size, and the size in pixels. Closes the figure."""
+def _picture(figure: Figure | bytes) -> Picture:
+    """Draws and closes the figure. A palette makes its picture a third as heavy."""
     from PIL import Image
 
     buffer = io.BytesIO()
-    if isinstance(picture, bytes):
-        buffer.write(picture)
+    if isinstance(figure, bytes):
+        buffer.write(figure)
     else:
         import matplotlib.pyplot as plt
 
-        picture.savefig(buffer, format="png")
-        plt.close(picture)
-    image = Image.open(buffer).convert("RGB").quantize(COLOURS_OF_A_PICTURE, dither=Image.Dither.NONE)
+        figure.savefig(buffer, format="png")
+        plt.close(figure)
+    image = Image.open(buffer).convert("RGB")
+    # Of Pillow's methods the one that spares the rare colours: small markers keep theirs.
+    image = image.quantize(COLOURS_OF_A_PICTURE, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small = io.BytesIO()
     image.save(small, format="png", optimize=True)
-    return small.getvalue(), image.size
+    return Picture(small.getvalue(), *image.size)
 
 
 def _slider(label: str, count: int, start: int) -> Widget:

@@ -18,8 +18,8 @@ def write_one(model, patterns):
     initial = {name: model.energy_network.get_parameter(name) for name in names}
     weights = dict(initial)
     for rates in model.write_rates():
-        energy_step = {name: 0.0 for name in names}
-        gradient_step = {name: 0.0 for name in names}
+        energy_step = dict.fromkeys(names, 0.0)
+        gradient_step = dict.fromkeys(names, 0.0)
         for pattern in patterns:
             x = pattern.clone().requires_grad_()
             energy = energy_of(model, weights, x)

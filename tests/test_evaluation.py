@@ -1,0 +1,164 @@
+import json
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import ebmm
+from ebmm import EBMM, Hopfield, Memory, Task, evaluate
+from ebmm.energies import PredictiveEnergy
+from ebmm.evaluation import errors, load_results, save_results, squared_error, wrong_bits
+from ebmm.tasks import FlipBits, GaussianNoise, ImagePatterns, RandomBits, RedrawBits
+
+TASK = Task(RandomBits(16), FlipBits(0.2), number=3)
+
+
+class Echo(nn.Module):
+    """A memory that returns the query, so its errors are those of the corruption. It notes how it is called."""
+
+    memory_floats = 7
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.ones(()))
+        self.calls = []
+
+    def write(self, patterns):
+        return Memory({"patterns": patterns * self.gain})
+
+    def read(self, query, memory, **told):
+        self.calls.append((query, memory, told))
+        return query
+
+
+def test_wrong_bits_counts_what_lies_on_the_wrong_side():
+    x = torch.tensor([[[0.9, 0.2, 0.6], [0.0, 1.0, 0.5]]])
+    patterns = torch.tensor([[[1.0, 0.0, 0.0], [1.0, 0.0, 1.0]]])
+    assert wrong_bits(x, patterns).tolist() == [[1.0, 3.0]]
+    images = torch.zeros(2, 3, 4, 5)
+    assert torch.equal(wrong_bits(images + 1, images), torch.full((2, 3), 20.0))
+
+
+def test_squared_error_sums_over_a_pattern():
+    x, patterns = torch.tensor([[[0.5, 0.0], [1.0, 1.0]]]), torch.tensor([[[1.0, 0.25], [1.0, 0.0]]])
+    assert squared_error(x, patterns).tolist() == [[0.3125, 1.0]]
+    images = torch.zeros(2, 3, 4, 5)
+    assert torch.equal(squared_error(images + 2, images), torch.full((2, 3), 80.0))
+    assert torch.equal(errors(x, patterns, "squared error"), squared_error(x, patterns))
+    assert torch.equal(errors(x, patterns, "wrong bits"), wrong_bits(x, patterns))
+
+
+@pytest.mark.parametrize("metric", ["wrong bits", "squared error"])
+@pytest.mark.parametrize("corruption", [FlipBits(0.2), GaussianNoise(0.6)])
+def test_mean_and_percentiles_are_over_memories(metric, corruption):
+    task = Task(RandomBits(16), corruption, 3, metric)
+    row = evaluate(Echo(), task, 37, seed=4)
+    generator = torch.Generator().manual_seed(4)
+    each = []
+    for _ in range(37):
+        patterns = RandomBits(16)(3, generator)
+        queries, _ = corruption(patterns, generator)
+        x, y = queries.numpy(), patterns.numpy()
+        wrong = ((x > 0.5) != (y > 0.5)).sum(1) if metric == "wrong bits" else ((x - y) ** 2).sum(1)
+        each.append(wrong.mean())
+    assert row["mean"] == pytest.approx(np.mean(each), rel=1e-6)
+    assert row["p5"] == pytest.approx(np.percentile(each, 5), rel=1e-6)
+    assert row["p95"] == pytest.approx(np.percentile(each, 95), rel=1e-6)
+    assert row["p5"] < row["mean"] < row["p95"]
+
+
+def trained_like():
+    torch.manual_seed(0)
+    return EBMM(PredictiveEnergy(16, 8), gradient_term=False, write_rate=0.03, read_rate=0.3)
+
+
+@pytest.mark.parametrize("make", [trained_like, lambda: Hopfield(16), Echo], ids=["ebmm", "hopfield", "echo"])
+def test_the_result_does_not_depend_on_the_batch_size(make):
+    model = make()
+    rows = [evaluate(model, TASK, 23, seed=2, batch_size=size) for size in (1, 7, 23, 50)]
+    for row in rows[1:]:
+        assert row == {**rows[0], **{key: pytest.approx(rows[0][key], abs=1e-6) for key in ("mean", "p5", "p95")}}
+    assert evaluate(model, TASK, 23, seed=3)["mean"] != rows[0]["mean"]
+
+
+def test_every_batch_is_as_large_as_asked_and_all_memories_are_counted():
+    model = Echo()
+    evaluate(model, TASK, 23, batch_size=10)
+    assert [len(query) for query, *_ in model.calls] == [10, 10, 3]
+
+
+def test_clamp_tells_the_memory_which_elements_are_intact():
+    model = Echo()
+    assert evaluate(model, TASK, 4)["clamped"] is False
+    assert evaluate(model, TASK, 4, clamp=True)["clamped"] is True
+    (query, memory, untold), (_, _, told) = model.calls
+    assert untold == {}
+    assert torch.equal(told["clamp"], query == memory["patterns"])
+
+
+def test_clamping_helps_a_hopfield_network():
+    task = Task(RandomBits(64), RedrawBits(32), number=8)
+    free, clamped = (evaluate(Hopfield(64), task, 20, clamp=clamp)["mean"] for clamp in (False, True))
+    assert clamped < 0.5 * free
+
+
+def test_nothing_is_recorded_for_gradients():
+    model = Echo()
+    evaluate(model, TASK, 4)
+    _, memory, _ = model.calls[0]
+    assert not memory["patterns"].requires_grad
+    assert torch.is_grad_enabled()
+
+
+def test_a_row_says_what_was_measured():
+    row = evaluate(Echo(), TASK, 5, seed=3)
+    assert set(row) == {
+        "memory_floats", "patterns", "corruption", "clamped", "metric", "mean", "p5", "p95",
+        "memories", "seed", "device", "versions",
+    }  # fmt: skip
+    assert (row["memory_floats"], row["patterns"], row["memories"], row["seed"]) == (7, 3, 5, 3)
+    assert row["corruption"] == "FlipBits(probability=0.2)" and row["metric"] == "wrong bits"
+    assert row["device"].startswith("cpu")
+    assert row["versions"]["torch"] == torch.__version__ and row["versions"]["ebmm"] == ebmm.__version__
+    assert json.loads(json.dumps(row)) == row
+
+
+def test_a_row_of_images_can_be_written_as_json():
+    task = Task(ImagePatterns(torch.rand(9, 4, 4)), GaussianNoise(0.1), 2, "squared error")
+    assert len(json.dumps(evaluate(Echo(), task, 2))) < 1000
+
+
+def test_fewer_than_one_memory_is_refused():
+    with pytest.raises(ValueError, match="memories must be at least 1, got 0"):
+        evaluate(Echo(), TASK, 0)
+
+
+# Results files
+
+
+def row(experiment, model, clamped, mean):
+    return {"experiment": experiment, "model": model, "clamped": clamped, "mean": mean}
+
+
+def test_results_replace_rows_of_the_same_kind_and_keep_the_others(tmp_path):
+    path = tmp_path / "new" / "results.json"
+    save_results([row("b", "hebb", False, 1.0), row("a", "hebb", False, 2.0)], path)
+    save_results([row("b", "hebb", True, 3.0), row("b", "hebb", False, 4.0), row("b", "ebmm", False, 5.0)], path)
+    found = {(r["experiment"], r["model"], r["clamped"]): r["mean"] for r in load_results(path)}
+    assert found == {
+        ("a", "hebb", False): 2.0,
+        ("b", "hebb", False): 4.0,
+        ("b", "hebb", True): 3.0,
+        ("b", "ebmm", False): 5.0,
+    }
+    assert len(load_results(path)) == 4 == len(json.loads(path.read_text()))
+
+
+def test_results_lie_in_the_same_order_however_they_were_written(tmp_path):
+    rows = [row(e, m, c, 0.0) for e in "ab" for m in "xy" for c in (True, False)]
+    save_results(rows, tmp_path / "first.json")
+    for r in reversed(rows):
+        save_results([r], tmp_path / "second.json")
+    assert (tmp_path / "first.json").read_text() == (tmp_path / "second.json").read_text()
+    assert (tmp_path / "first.json").read_text().endswith("]\n")

@@ -1,0 +1,236 @@
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from ebmm import EBMM, Hopfield
+from ebmm.__main__ import main
+from ebmm.datasets import data_path
+from ebmm.evaluation import load_results
+from ebmm.experiments import EXPERIMENTS, evaluate_contestant, find, load_contestant, train
+
+RULES = ("hebb", "storkey", "pseudo-inverse")
+CHEAP = ["flipped-64-16", "--device", "cpu"]
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """So small a model runs no faster on several threads, and many times slower where the cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """Weights that three steps of training left, and the folder they are in."""
+    out = tmp_path_factory.mktemp("trained") / "new folder" / "weights.safetensors"
+    assert main(["train", *CHEAP, "--steps", "3", "--seed", "4", "--out", str(out)]) == 0
+    return out
+
+
+def test_every_experiment_can_be_built():
+    assert list(EXPERIMENTS)[0] == "flipped-64-16" and {f"binary-{n}" for n in (16, 32, 48, 64, 96)} < set(EXPERIMENTS)
+    for name, experiment in EXPERIMENTS.items():
+        assert experiment.name == name and experiment.about
+        for contestant in experiment.contestants.values():
+            model = contestant.build()
+            batch = experiment.task.sample(1, torch.Generator())
+            assert isinstance(model, EBMM | Hopfield)
+            assert model.memory_floats == {64: 2080, 128: 8256}[batch.patterns.shape[-1]]
+    assert set(EXPERIMENTS["binary-64"].contestants) >= {*RULES, *(f"{rule}-clamped" for rule in RULES)}
+
+
+def test_list_shows_experiments_and_models(capsys):
+    assert main(["list"]) == 0
+    shown = capsys.readouterr().out
+    for name, experiment in EXPERIMENTS.items():
+        assert name in shown and experiment.about in shown
+        assert ", ".join(experiment.contestants) in shown
+
+
+def test_the_module_runs_as_a_command_and_gives_its_status():
+    command = [sys.executable, "-m", "ebmm"]
+    root = Path(sys.modules["ebmm"].__file__).parents[1]
+    listed = subprocess.run([*command, "list"], cwd=root, capture_output=True, text=True, timeout=120)
+    assert listed.returncode == 0 and "flipped-64-16" in listed.stdout
+    failed = subprocess.run([*command, "evaluate", "nothing"], cwd=root, capture_output=True, text=True, timeout=120)
+    assert failed.returncode == 1 and failed.stdout == ""
+    assert failed.stderr.startswith("error: no experiment 'nothing': choose from flipped-64-16, binary-16")
+    assert "Traceback" not in failed.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["train", "nothing"], ["no experiment 'nothing'", "flipped-64-16, binary-16"]),
+        (["evaluate", "nothing"], ["no experiment 'nothing'", "flipped-64-16, binary-16"]),
+        (["train", "flipped-64-16", "--model", "x"], ["flipped-64-16 has no model 'x'", "ebmm, hebb, storkey"]),
+        (["evaluate", "binary-16", "--model", "x"], ["binary-16 has no model 'x'", "hebb, storkey, pseudo-inverse"]),
+        (["train", "flipped-64-16", "--model", "hebb"], ["hebb of flipped-64-16 needs no training"]),
+        (["train", *CHEAP, "--steps", "0"], ["must be at least 1, got 0"]),
+        (["evaluate", *CHEAP, "--model", "hebb", "--memories", "0"], ["memories must be at least 1, got 0"]),
+        (["evaluate", *CHEAP, "--model", "ebmm", "--weights", "absent.safetensors"], ["absent.safetensors"]),
+    ],
+    ids=shlex.join,
+)
+def test_mistakes_give_status_1_and_a_message(arguments, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert main(arguments) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and all(word in said for word in words)
+
+
+@pytest.mark.parametrize("arguments", [[], ["play"], ["train"], ["evaluate", "flipped-64-16", "--memories", "many"]])
+def test_what_is_no_command_shows_the_usage(arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(arguments)
+    assert stopped.value.code == 2 and "usage: python -m ebmm" in capsys.readouterr().err
+
+
+# Training and evaluating
+
+
+def test_trained_weights_carry_what_was_spent_on_them(trained):
+    model, training = load_contestant("flipped-64-16", "ebmm", trained)
+    assert training["steps"] == 3 and training["seed"] == 4 and training["settings"]["steps"] == 3
+    assert training["experiment"] == "flipped-64-16" and training["model"] == "ebmm" and training["skipped"] == 0
+    assert training["device"].startswith("cpu") and training["versions"]["torch"] == torch.__version__
+    assert training["command"].startswith("python -m ebmm")
+    assert not model.training
+    torch.manual_seed(4)
+    fresh = EXPERIMENTS["flipped-64-16"].contestants["ebmm"].build().state_dict()
+    assert fresh.keys() == model.state_dict().keys()
+    moved = [name for name, tensor in model.state_dict().items() if not torch.equal(tensor, fresh[name])]
+    assert any(name.startswith("energy_network.") for name in moved) and "raw_write_rates" in moved
+
+
+def test_training_again_takes_up_what_was_done_and_another_length_is_refused(trained, capsys):
+    before = trained.read_bytes()
+    assert main(["train", *CHEAP, "--steps", "3", "--seed", "4", "--out", str(trained)]) == 0
+    assert trained.read_bytes() != b"" and load_contestant("flipped-64-16", "ebmm", trained)[1]["steps"] == 3
+    weights = [load_contestant("flipped-64-16", "ebmm", trained)[0].state_dict()]
+    trained.write_bytes(before)
+    weights.append(load_contestant("flipped-64-16", "ebmm", trained)[0].state_dict())
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    capsys.readouterr()
+    assert main(["train", *CHEAP, "--steps", "4", "--seed", "4", "--out", str(trained)]) == 1
+    assert "checkpoint of another run" in capsys.readouterr().err
+
+
+def test_changes_replace_the_settings_of_the_experiment(tmp_path):
+    out = tmp_path / "weights.safetensors"
+    history = train("flipped-64-16", "ebmm", out, device="cpu", steps=2, memories=3, progress=False)
+    _, training = load_contestant("flipped-64-16", "ebmm", out)
+    assert len(history.rows) == 2 and training["settings"]["memories"] == 3
+    own = EXPERIMENTS["flipped-64-16"].contestants["ebmm"].training
+    assert training["settings"]["learning_rate"] == own["learning_rate"] and own["steps"] != 2
+
+
+def test_a_seed_fixes_the_start_weights_and_the_training(tmp_path):
+    states = []
+    for run, seed in enumerate((1, 1, 2)):
+        out = tmp_path / f"{run}.safetensors"
+        torch.manual_seed(run)
+        train("flipped-64-16", "ebmm", out, device="cpu", seed=seed, steps=1, memories=1, progress=False)
+        states.append(load_contestant("flipped-64-16", "ebmm", out)[0].state_dict())
+    first, again, other = states
+    assert all(torch.equal(first[name], again[name]) for name in first)
+    start = "energy_network.from_pattern.weight"  # drawn at random
+    assert not torch.allclose(first[start], other[start], atol=0.01)
+
+
+def test_evaluate_writes_rows_with_all_fields_of_a_result(trained, tmp_path, capsys):
+    out = tmp_path / "results.json"
+    arguments = ["evaluate", *CHEAP, "--weights", str(trained), "--memories", "5", "--out", str(out)]
+    assert main(arguments) == 0
+    shown = capsys.readouterr().out
+    rows = {row["model"]: row for row in load_results(out)}
+    assert set(rows) == set(EXPERIMENTS["flipped-64-16"].contestants)
+    for name, row in rows.items():
+        assert {
+            "experiment", "model", "memory_floats", "patterns", "corruption", "metric", "mean", "p5", "p95",
+            "memories", "seed", "steps trained", "device", "versions", "command",
+        } <= set(row)  # fmt: skip
+        assert row["experiment"] == "flipped-64-16" and row["memories"] == 5 and row["memory_floats"] == 2080
+        assert row["clamped"] is name.endswith("-clamped")
+        assert row["steps trained"] == (3 if name == "ebmm" else 0)
+        assert row["command"].startswith("python -m ebmm")
+        assert any(line.split()[0] == name and f"{row['mean']:.3f}" in line for line in shown.splitlines())
+    assert main(["evaluate", *CHEAP, "--model", "hebb", "--memories", "2", "--out", str(out)]) == 0
+    again = {row["model"]: row for row in load_results(out)}
+    assert again["hebb"]["memories"] == 2 and again["ebmm"] == rows["ebmm"] and len(again) == len(rows)
+
+
+@pytest.mark.parametrize("content", ["rubbish", "other weights", "no word on the training"])
+def test_weights_that_are_none_of_this_model_are_refused_and_named(content, trained, tmp_path, capsys):
+    path = tmp_path / "weights.safetensors"
+    if content == "rubbish":
+        path.write_bytes(b"rubbish" * 99)
+    elif content == "other weights":
+        save_file({"weight": torch.zeros(2)}, path, metadata={"training": "{}"})
+    else:
+        save_file(load_contestant("flipped-64-16", "ebmm", trained)[0].state_dict(), path)
+    assert main(["evaluate", *CHEAP, "--model", "ebmm", "--memories", "2", "--weights", str(path)]) == 1
+    assert "weights.safetensors does not hold weights of ebmm for flipped-64-16" in capsys.readouterr().err
+
+
+def test_find_gives_all_contestants_or_the_one_named():
+    experiment, names = find("binary-16")
+    assert names == list(experiment.contestants)
+    assert find("binary-16", "hebb") == (experiment, ["hebb"])
+
+
+# What the book ships
+
+
+def shipped_rows():
+    return {row["model"]: row for row in load_results(data_path("results/flipped-64-16.json"))}
+
+
+def test_the_shipped_checkpoint_recalls_with_at_most_half_a_percent_of_wrong_bits():
+    row = evaluate_contestant("flipped-64-16", "ebmm", memories=200, seed=5, device="cpu")
+    assert row["mean"] <= 0.005 * 64
+    shipped = shipped_rows()["ebmm"]
+    assert shipped["mean"] <= 0.005 * 64 and shipped["memories"] == 1000
+    assert shipped["p5"] <= row["mean"] <= shipped["p95"]
+    assert row["mean"] == pytest.approx(shipped["mean"], abs=0.05)
+    assert row["training"] == shipped["training"] and row["steps trained"] == row["training"]["steps"]
+    assert row["steps trained"] == EXPERIMENTS["flipped-64-16"].contestants["ebmm"].training["steps"]
+
+
+def test_the_shipped_row_is_what_its_seed_gives():
+    shipped = shipped_rows()["ebmm"]
+    row = evaluate_contestant("flipped-64-16", "ebmm", memories=1000, seed=shipped["seed"], device="cpu")
+    assert row["mean"] == pytest.approx(shipped["mean"], abs=0.01)
+    assert row["p95"] == pytest.approx(shipped["p95"], abs=0.1)
+
+
+@pytest.mark.parametrize(("rule", "low", "high"), [("hebb", 15, 22), ("storkey", 3, 9), ("pseudo-inverse", 1, 3.2)])
+def test_the_three_rules_run_freely_are_worse(rule, low, high):
+    """Percent of wrong bits."""
+    row = evaluate_contestant("flipped-64-16", rule, memories=200, seed=5, device="cpu")
+    shipped = shipped_rows()
+    assert low <= 100 * row["mean"] / 64 <= high
+    assert row["mean"] == pytest.approx(shipped[rule]["mean"], rel=0.1)
+    assert shipped["ebmm"]["mean"] < 0.5 * row["mean"]
+
+
+def test_shipped_results_and_checkpoints_belong_to_experiments():
+    folder = data_path("digits.npz").parent
+    names = sorted((folder / "results").glob("*.json"))
+    assert names
+    for path in names:
+        for row in load_results(path):
+            assert row["experiment"] == path.stem in EXPERIMENTS
+            assert row["model"] in EXPERIMENTS[path.stem].contestants
+            assert row["patterns"] == EXPERIMENTS[path.stem].task.number
+            assert json.dumps(row, allow_nan=False)
+    for path in (folder / "checkpoints").glob("*.safetensors"):
+        assert any(f"{e.name}-{model}" == path.stem for e in EXPERIMENTS.values() for model in e.contestants)

@@ -1,0 +1,189 @@
+import numpy as np
+import pytest
+import torch
+
+from ebmm import EBMM, Memory
+from ebmm.energies import MLPEnergy
+from ebmm.memory import check_points
+
+
+def three_memories():
+    return Memory({"weight": torch.arange(36.0).view(3, 4, 3), "bias": torch.arange(12.0).view(3, 4)})
+
+
+def same(first, second):
+    return set(first) == set(second) and all(
+        torch.equal(first[name], second[name]) and first[name].dtype == second[name].dtype for name in first
+    )
+
+
+def test_a_memory_is_a_mapping_of_names_to_tensors():
+    memory = three_memories()
+    assert list(memory) == ["weight", "bias"] and len(memory) == 2 and "bias" in memory
+    assert memory.batch_size == 3 and memory.device == torch.device("cpu")
+    assert dict(memory)["weight"] is memory["weight"]
+    assert repr(memory) == "Memory(weight: (3, 4, 3), bias: (3, 4), device='cpu')"
+    with pytest.raises(KeyError, match="missing"):
+        memory["missing"]
+
+
+def test_a_memory_keeps_its_tensors_when_the_given_mapping_changes():
+    tensors = {"weight": torch.zeros(2, 3)}
+    memory = Memory(tensors)
+    tensors["weight"] = torch.ones(5, 3)
+    tensors["other"] = torch.ones(2)
+    assert list(memory) == ["weight"] and memory.batch_size == 2
+
+
+@pytest.mark.parametrize("keep_graph", [True, False])
+def test_writing_on_leaves_the_old_memory_as_it_was(keep_graph):
+    model = EBMM(MLPEnergy(6, memory_features=3, hidden=5), write_rate=0.1)
+    with torch.set_grad_enabled(keep_graph):
+        first = model.write(torch.ones(2, 3, 6))
+        before = {name: tensor.clone() for name, tensor in first.items()}
+        second = model.write(torch.zeros(2, 3, 6), first)
+    assert same(first, Memory(before))
+    assert not any(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_writing_leaves_the_meta_learned_weights_as_they_were():
+    model = EBMM(MLPEnergy(6, memory_features=3, hidden=5), write_rate=0.1)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with torch.no_grad():
+        model.write(torch.ones(2, 3, 6))
+    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    ("key", "chosen"),
+    [
+        (0, [0]),
+        (2, [2]),
+        (-1, [2]),
+        (-3, [0]),
+        (np.int64(1), [1]),
+        (torch.tensor(1), [1]),
+        (torch.tensor(-1), [2]),
+        (slice(1, None), [1, 2]),
+        (slice(None, None, 2), [0, 2]),
+        (slice(-2, -1), [1]),
+        ([2, 0], [2, 0]),
+        (torch.tensor([2, 0, 0, 1]), [2, 0, 0, 1]),
+        (torch.tensor([True, False, True]), [0, 2]),
+    ],
+    ids=repr,
+)
+def test_indexing_picks_memories_and_keeps_the_leading_dimension(key, chosen):
+    memory = three_memories()
+    picked = memory[key]
+    assert isinstance(picked, Memory) and picked.batch_size == len(chosen)
+    for name in memory:
+        assert torch.equal(picked[name], torch.stack([memory[name][b] for b in chosen]))
+
+
+@pytest.mark.parametrize("key", [3, -4, torch.tensor(3), np.int64(-4)], ids=repr)
+def test_an_index_out_of_range_says_so(key):
+    with pytest.raises(IndexError, match=rf"memory {int(key)} of a batch of 3"):
+        three_memories()[key]
+
+
+def test_only_the_leading_dimension_is_indexed():
+    with pytest.raises(TypeError, match=r"leading dimension B only, got \(slice\(None, None, None\), 0\)"):
+        three_memories()[:, 0]
+
+
+def test_save_and_load(tmp_path):
+    shared = torch.arange(6.0).view(2, 3)
+    memory = Memory(
+        {
+            "plain": torch.rand(2, 3, requires_grad=True),
+            "expanded": torch.rand(4, 5).expand(2, 4, 5),
+            "transposed": torch.rand(2, 3, 4).mT,
+            "part of a larger one": torch.rand(5, 3)[2:4],
+            "double": torch.rand(2, dtype=torch.double),
+            "whole numbers": torch.arange(2),
+            "shared": shared,
+            "shared again": shared,
+        }
+    )
+    for path in (tmp_path / "memory.safetensors", str(tmp_path / "again.safetensors")):
+        memory.save(path)
+        loaded = Memory.load(path)
+        assert same(loaded, memory)
+        assert not any(tensor.requires_grad for tensor in loaded.values())
+
+
+def test_a_written_memory_is_read_the_same_after_save_and_load(tmp_path):
+    model = EBMM(MLPEnergy(6, memory_features=3, hidden=5))
+    query = torch.rand(2, 4, 6)
+    memory = model.write(torch.ones(2, 3, 6))
+    memory.save(tmp_path / "memory.safetensors")
+    model.initial_memory(2).save(tmp_path / "initial.safetensors")
+    with torch.no_grad():
+        assert torch.equal(
+            model.read(query, Memory.load(tmp_path / "memory.safetensors")), model.read(query, memory.detach())
+        )
+    assert same(Memory.load(tmp_path / "initial.safetensors"), model.initial_memory(2))
+
+
+def test_loading_what_is_not_there_names_the_file(tmp_path):
+    with pytest.raises(FileNotFoundError, match="absent.safetensors"):
+        Memory.load(tmp_path / "absent.safetensors")
+
+
+def test_to_and_detach_return_new_memories():
+    memory = Memory({"weight": torch.ones(2, 3, requires_grad=True) * 2})
+    assert memory.to(torch.double)["weight"].dtype == torch.double
+    assert memory.to("meta").device.type == "meta"
+    assert memory.to(device="cpu", dtype=torch.half)["weight"].dtype == torch.half
+    assert not memory.detach()["weight"].requires_grad
+    assert memory["weight"].requires_grad and memory["weight"].dtype == torch.float
+
+
+def test_gradients_flow_through_indexing_and_to():
+    leaf = torch.ones(3, 2, requires_grad=True)
+    Memory({"weight": leaf})[1].to(torch.double)["weight"].sum().backward()
+    assert leaf.grad.tolist() == [[0, 0], [1, 1], [0, 0]]
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        ({}, "at least one tensor, got an empty mapping"),
+        ({"a": torch.zeros(2, 3), "b": torch.zeros(3)}, r"leading dimension, got shapes {'a': \(2, 3\), 'b': \(3,\)}"),
+        ({"a": torch.tensor(1.0)}, r"leading dimension, got shapes {'a': \(\)}"),
+    ],
+)
+def test_what_cannot_be_a_memory_is_refused(tensors, words):
+    with pytest.raises(ValueError, match=words):
+        Memory(tensors)
+
+
+def test_check_points_accepts_what_is_right():
+    check_points(torch.rand(2, 3, 4, 5), (4, 5), "patterns", 0, 1, like=torch.zeros(1), batch=2)
+    check_points(torch.rand(2, 3, 4, 5), None, "patterns")
+    check_points(torch.full((1, 1, 1), -7.5, dtype=torch.double), (1,), "patterns", low=-8)
+    check_points(torch.tensor([[[0.0, 1.0]]], requires_grad=True), (2,), "patterns", 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("x", "options", "error", "words"),
+    [
+        (torch.zeros(2, 3), {"shape": None}, ValueError, r"x must have shape \(B, N, \*S\), got \(2, 3\)"),
+        (torch.zeros(2, 3, 4), {"shape": (4, 1)}, ValueError, r"\(B, N, 4, 1\), got \(2, 3, 4\)"),
+        (torch.zeros(2, 3, 1, 4), {"shape": (4, 1)}, ValueError, r"\(B, N, 4, 1\), got \(2, 3, 1, 4\)"),
+        (torch.zeros(2, 3, 0), {"shape": None}, ValueError, r"must not be empty, got shape \(2, 3, 0\)"),
+        (torch.zeros(2, 3, 4, dtype=torch.bool), {"shape": None}, TypeError, r"got torch.bool: convert with x.float"),
+        (np.zeros((2, 3, 4)), {"shape": (4,)}, TypeError, r"torch tensor of shape \(B, N, 4\), got ndarray"),
+        (torch.zeros(2, 3, 4), {"shape": None, "like": torch.zeros(1).double()}, TypeError, "torch.float64 like"),
+        (torch.zeros(2, 3, 4), {"shape": None, "like": torch.zeros(1, device="meta")}, ValueError, "on meta like"),
+        (torch.zeros(2, 3, 4), {"shape": None, "batch": 5}, ValueError, "2 memories .* the memory holds 5"),
+        (torch.tensor([[[0.0, 2.5]]]), {"shape": None, "low": -1, "high": 1}, ValueError, r"\[-1, 1\].* 0 to 2.5"),
+        (torch.tensor([[[0.0, -1.5]]]), {"shape": None, "low": -1, "high": 1}, ValueError, r"\[-1, 1\].* -1.5 to 0"),
+        (torch.tensor([[[0.0, float("nan")]]]), {"shape": None}, ValueError, "x must be finite"),
+        (torch.tensor([[[0.0, float("-inf")]]]), {"shape": None}, ValueError, "x must be finite"),
+    ],
+)
+def test_check_points_says_what_was_given_and_what_was_expected(x, options, error, words):
+    with pytest.raises(error, match=words):
+        check_points(x, name="x", **options)

@@ -1,0 +1,247 @@
+"""Every chapter runs, in time, with results within bounds, and has all that a chapter must have."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+
+import pytest
+from conftest import CHAPTERS, ROOT
+from sync_address import INSTALL_CELL, public_address
+
+SECONDS = 60
+
+# What each chapter's results must lie between when it runs FAST; "a.b" is results["a"]["b"].
+BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
+    "01_hopfield": {},
+    "02_reading": {
+        "plateau_slope": (0.001, 0.02),
+        "distance_too_small": (0.08, 0.11),
+        "distance_best_constant": (0.02, 0.04),
+        "distance_too_large": (0.4, 0.65),
+        "coordinates_at_corners": (0.99, 1.0),
+        "hopfield_jump_error": (0.0, 0.6),
+        "hopfield_descent_error": (0.0, 0.4),
+        "distance_one_step_size": (0.02, 0.035),
+        "distance_shrinking": (0.012, 0.026),
+        "distance_momentum": (0.005, 0.014),
+        "distance_both": (0.005, 0.013),
+        "distance_learned": (0.005, 0.014),
+        "arrived_one_step_size": (0.2, 0.35),
+        "arrived_both": (0.38, 0.55),
+        "heavy_momentum_in_own_basin": (0.85, 0.98),
+        "dense_update_gap": (0, 1e-5),
+        "minima_smallest_beta": (1, 1),
+        "minima_middle_beta": (4, 4),
+        "minima_largest_beta": (5, 5),
+        "dense_error_most_patterns": (0, 0.4),
+        "hebb_error_64_patterns": (20, 25),
+        "dense_is_a_list": (0.98, 1),
+        "digits_erased_pseudo_inverse": (65, 95),
+        "digits_erased_dense": (12, 40),
+        "digits_told_pseudo_inverse": (0, 5),
+        "digits_told_dense": (0, 0.5),
+        "rattle_tanh": (0, 1e-4),
+        "rattle_relu": (1e-3, 2e-2),
+    },
+    "03_writing": {
+        "hebb difference": (0, 1e-6),
+        "delta rule difference": (0, 1e-5),
+        "storkey difference": (0, 1e-5),
+        "energy alone, step 1": (14, 21),
+        "energy alone, step 100": (14, 21),
+        "error step 1": (14, 21),
+        "level hebb": (14, 21),
+        "level storkey": (5.5, 10),
+        "level pseudo-inverse": (1.0, 2.6),
+        "error last": (1.0, 2.6),
+        "steps of the quadratic energy": (2, 5),
+        "distance to pseudo-inverse, last": (0, 0.005),
+        "ridge best": (0.7, 2.0),
+        "steps random strings": (5, 10),
+        "steps digits": (200, 600),
+        "digits, wrong pixels at step 1": (60, 140),
+        "digits, wrong pixels at step 100": (0, 2),
+        "plane recall loss": (0.05, 0.26),
+        "query error": (14, 16),
+        "deep after 5, best rate": (14, 16),
+        "deep without reading, best": (14, 16),
+        "deep last": (0, 1.0),
+        "deep steps to 1 percent": (80, 450),
+        "deep steps, best rate": (50, 250),
+        "cosine after 5": (0.05, 0.5),
+        "five steps, from another memory": (20, 40),
+        "fresh leaf error": (0, 1e-5),
+        "reused leaf error": (0.1, 10),
+        "third order, ebmm.layers.LayerNorm": (0, 1e-6),
+    },
+    "04_learning_to_write": {
+        "largest difference by hand": (0, 1e-6),
+        "floats": (2080, 2080),
+        "plane queries": (0.0127, 0.0129),
+        "plane trained": (0.001, 0.006),
+        "wrong percent ebmm": (0.0, 3.0),
+        "wrong percent hebb": (14, 22),
+        "wrong percent storkey": (5, 10),
+        "wrong percent pseudo-inverse": (0.5, 3.0),
+        "shipped wrong percent": (0, 0.5),
+        "share of energy drop in first step": (0.5, 1.0),
+        "share of zero gradients from write rate 0.6": (0.5, 1.0),
+        "wrong bits from write rate 0.1": (0, 4),
+        "wrong bits from write rate 0.6": (25, 45),
+        "training seconds": (0, 180),
+    },
+}
+
+
+def load(chapter: str) -> dict:
+    return json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf8"))
+
+
+def source(cell: dict) -> str:
+    return "".join(cell["source"])
+
+
+def tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def faults(notebook: dict) -> list[str]:
+    """What a notebook lacks to be a chapter."""
+    cells = notebook["cells"]
+    texts = [cell for cell in cells if cell["cell_type"] == "markdown"]
+    codes = [cell for cell in cells if cell["cell_type"] == "code"]
+    prose = "\n\n".join(map(source, texts))
+    code = "\n\n".join(map(source, codes))
+    address, tag = public_address(ROOT)
+    install = INSTALL_CELL.format(address=address, tag=tag).rstrip("\n")
+    head = "\n".join(source(cell) for cell in cells[:5] if cell["cell_type"] == "markdown")
+    parameters = [cell for cell in codes if "parameters" in tags(cell)]
+    exercises = re.findall(r"(?m)^#+ Exercise (\d+\.\d+)", prose)
+    solutions = {
+        title[2]: (title[1], cell)
+        for cell in codes
+        if (title := re.match(r"# ?@title (Solution|A start for) (\d+\.\d+)\n", source(cell)))
+    }
+
+    found = []
+    if any(cell["outputs"] or cell["execution_count"] for cell in codes) or "widgets" in notebook["metadata"]:
+        found.append("it carries outputs: make format")
+    if not (cells[0]["cell_type"] == "markdown" and re.match(r"# \S", source(cells[0]))):
+        found.append("it does not begin with a title")
+    if "colab.research.google.com" not in source(cells[1]):
+        found.append("its second cell is not the badge row: make address")
+    for words in ("You will learn", "You need", "Time"):
+        if words not in head:
+            found.append(f"no {words!r} at its head")
+    if source(codes[0]) != install:
+        found.append("its first code cell is not the install cell: make address")
+    if len(parameters) != 1:
+        found.append(f"{len(parameters)} cells are tagged parameters, one should be")
+    else:
+        for line in ("FAST: bool = False", 'DEVICE: str = "auto"', "SEED: int = 0", 'RESULTS: str = ""'):
+            if line not in source(parameters[0]):
+                found.append(f"its parameters cell lacks {line}")
+    if len(exercises) < 3:
+        found.append("fewer than three exercises")
+    if sorted(exercises) != sorted(solutions):
+        found.append(f"exercises {exercises}, but solutions to {list(solutions)}")
+    for number, (kind, cell) in solutions.items():
+        if "hide-cell" not in tags(cell):
+            found.append(f"the solution of {number} is not folded by hide-cell")
+        if kind == "Solution" and "assert " not in source(cell):
+            found.append(f"the solution of {number} asserts nothing")
+    for heading in ("Summary", "Further reading"):
+        if not re.search(rf"(?m)^#+ .*{heading}", prose):
+            found.append(f"no heading {heading!r}")
+    if not re.search(r"\b(frames|grid)\(", code):
+        found.append("no slider: frames(...) or grid(...) of ebmm.widgets")
+    for pattern, name in [
+        (r"(?m)^(```+|:::+) *\{", "a MyST directive"),
+        (r"\{[a-z:]+\}`", "a MyST role"),
+        (r"\\(eq)?ref\b|\\label\b", r"\ref or \label"),
+        (r"(?m)^\\begin\{", "a LaTeX environment outside of $$"),
+    ]:
+        if match := re.search(pattern, prose):
+            found.append(f"{name}, which only the book can show: {match[0]!r}")
+    if "results = " not in source(codes[-1]) or "RESULTS" not in source(codes[-1]):
+        found.append("its last code cell does not write results")
+    return found
+
+
+def value_at(results: dict, path: str) -> float:
+    for key in path.split("."):
+        results = results[key]
+    return results
+
+
+def test_the_four_chapters_are_there_and_in_the_contents():
+    contents = (ROOT / "book" / "_toc.yml").read_text()
+    assert set(BOUNDS) <= set(CHAPTERS)
+    assert [chapter for chapter in CHAPTERS if f"- file: {chapter}\n" not in contents] == []
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapter_has_all_that_a_chapter_must_have(chapter):
+    assert faults(load(chapter)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapter_runs_in_time_with_results_within_bounds(chapter, execute_chapter):
+    before = sorted((ROOT / "book").iterdir())
+    execution = execute_chapter(chapter)
+    assert not execution.error, execution.error
+    assert execution.seconds <= SECONDS
+    assert sorted((ROOT / "book").iterdir()) == before, "it left files behind"
+    assert BOUNDS.get(chapter), f"no bounds for {chapter}, whose results are {execution.results}"
+    outside = {
+        path: (value_at(execution.results, path), bounds)
+        for path, bounds in BOUNDS[chapter].items()
+        if not bounds[0] <= value_at(execution.results, path) <= bounds[1]
+    }
+    assert outside == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_figure_has_alternative_text_and_there_is_one_beside_the_slider(chapter, execute_chapter):
+    drawn = [
+        cell
+        for cell in json.loads(execute_chapter(chapter).path.read_text())["cells"]
+        if any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {}))
+    ]
+    assert drawn, "no static figure"
+    without = [
+        source(cell) for cell in drawn if len(cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")) < 20
+    ]
+    assert without == []
+
+
+BREAKS = {
+    "it carries outputs": lambda cells: cells[-1].update(execution_count=3),
+    "it does not begin with a title": lambda cells: cells[0].update(source="No title"),
+    "not the badge row": lambda cells: cells.pop(1),
+    "not the install cell": lambda cells: next(c for c in cells if c["id"] == "install").update(source="import ebmm"),
+    "are tagged parameters": lambda cells: [c["metadata"].pop("tags", None) for c in cells],
+    "a MyST role": lambda cells: cells.append(cells[0] | {"source": "See {ref}`there`."}),
+    "a MyST directive": lambda cells: cells.append(cells[0] | {"source": "```{note}\nSo\n```"}),
+    r"\ref or \label": lambda cells: cells.append(cells[0] | {"source": r"By $\eqref{one}$."}),
+    "fewer than three exercises": lambda cells: [
+        c.update(source=source(c).replace("# Exercise", "# Question")) for c in cells
+    ],
+    "but solutions to": lambda cells: next(c for c in cells if "title Solution" in source(c)).update(source="1"),
+    "is not folded": lambda cells: [c["metadata"].update(tags=[]) for c in cells if "title Solution" in source(c)],
+    "asserts nothing": lambda cells: [c.update(source=source(c).replace("assert ", "")) for c in cells],
+    "no slider": lambda cells: [c.update(source=re.sub(r"\b(frames|grid)\(", "show(", source(c))) for c in cells],
+    "does not write results": lambda cells: cells.append(cells[-1] | {"source": "1 + 1"}),
+}
+
+
+@pytest.mark.skipif(not CHAPTERS, reason="no chapters")
+@pytest.mark.parametrize("fault", BREAKS)
+def test_a_fault_is_found(fault):
+    notebook = copy.deepcopy(load(CHAPTERS[0]))
+    BREAKS[fault](notebook["cells"])
+    assert any(fault in found for found in faults(notebook))

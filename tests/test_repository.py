@@ -1,0 +1,292 @@
+"""The files around the package and the chapters agree with each other and do what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from sync_address import in_step, public_address
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+# What Colab preinstalled in August 2026. A lower bound above these would make it replace its own.
+COLAB = {
+    "ipywidgets": "7.7.1",
+    "matplotlib": "3.10.0",
+    "numpy": "2.1.0",
+    "pillow": "11.0.0",
+    "pooch": "1.9.0",
+    "safetensors": "0.8.0",
+    "seaborn": "0.13.2",
+    "torch": "2.11.0",
+    "tqdm": "4.67.0",
+}
+
+
+def pins(lines: list[str]) -> dict[str, str]:
+    """Name to version of lines such as "torch==2.13.0"."""
+    exact = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in exact), exact
+    return {canonicalize_name(name): version for name, version in (line.split("==") for line in exact)}
+
+
+def files_of_the_repository() -> list[Path]:
+    """What git keeps or would keep."""
+    listing = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    if listing.returncode:
+        pytest.skip("not a git checkout")
+    return [ROOT / line for line in listing.stdout.splitlines() if (ROOT / line).is_file()]
+
+
+def run(code: str, cwd: Path) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], cwd=cwd, capture_output=True, text=True)
+
+
+def make(*arguments: str, cwd: Path) -> subprocess.CompletedProcess:
+    """Runs make as a user would, without what the `make test` around us was told."""
+    told = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
+    return subprocess.run(["make", *arguments], cwd=cwd, env=told, capture_output=True, text=True)
+
+
+# Versions
+
+
+def test_lock_and_environment_hold_the_same_versions():
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text())
+    conda = [item for item in environment["dependencies"] if isinstance(item, str)]
+    (pip,) = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
+    assert pins(pip) == pins((ROOT / "requirements.lock").read_text().splitlines())
+    (python,) = [item.removeprefix("python=") for item in conda if item.startswith("python=")]
+    assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python)
+    assert "pip" in conda
+
+
+def test_lock_holds_all_that_the_project_asks_for():
+    locked = pins((ROOT / "requirements.lock").read_text().splitlines())
+    extras = PROJECT["optional-dependencies"].values()
+    for text in [*PROJECT["dependencies"], *(text for extra in extras for text in extra)]:
+        asked = Requirement(text)
+        assert asked.specifier.contains(locked[canonicalize_name(asked.name)]), f"{text} is locked otherwise"
+
+
+def test_lock_is_complete_and_installed_as_it_stands():
+    """Nothing that an installed distribution needs is left to chance."""
+    from importlib.metadata import distribution, version
+
+    locked = pins((ROOT / "requirements.lock").read_text().splitlines())
+    local = re.compile(r"\+.*")
+    assert {name: local.sub("", version(name)) for name in locked} == locked
+    for name in locked.keys() - {"torch"}:  # torch's own needs differ by platform; it pins them
+        for text in distribution(name).requires or []:
+            needed = Requirement(text)
+            if needed.marker is None or needed.marker.evaluate({"extra": ""}):
+                assert canonicalize_name(needed.name) in locked.keys() | {"pip"}, f"{name} needs {text}"
+
+
+def test_the_package_asks_lower_bounds_only_that_colab_meets():
+    for text in PROJECT["dependencies"]:
+        asked = Requirement(text)
+        assert [specifier.operator for specifier in asked.specifier] == [">="]
+        assert asked.specifier.contains(COLAB[asked.name]), f"Colab's {COLAB[asked.name]} is too old for {text}"
+
+
+def test_jupyter_book_is_the_last_of_its_line():
+    assert "jupyter-book==1.0.4.post1" in PROJECT["optional-dependencies"]["book"]
+
+
+# The public address
+
+
+def test_every_file_is_in_step_with_the_public_address():
+    assert [str(path) for path, text in in_step(ROOT).items() if path.read_text(encoding="utf8") != text] == []
+
+
+def test_changing_the_address_and_the_version_changes_every_file(tmp_path):
+    for path in files_of_the_repository():
+        if path.suffix not in {".png", ".npz", ".safetensors"}:
+            copy = tmp_path / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    old, old_tag = public_address(ROOT)
+    new, new_tag = "https://github.com/somebody/else.where", "v7.8.9"
+    config, project = tmp_path / "_config.yml", tmp_path / "pyproject.toml"
+    config.write_text(config.read_text().replace(f"url: {old}\n", f"url: {new}\n"))
+    project.write_text(project.read_text().replace(f'version = "{old_tag[1:]}"', f'version = "{new_tag[1:]}"'))
+
+    command = [sys.executable, str(tmp_path / "tools" / "sync_address.py")]
+    assert subprocess.run([*command, "--check"], capture_output=True).returncode == 1
+    subprocess.run(command, check=True, capture_output=True)
+    assert subprocess.run([*command, "--check"], capture_output=True).returncode == 0
+
+    assert public_address(tmp_path) == (new, new_tag)
+    named = old.removeprefix("https://github.com/")
+    kept = {path: path.read_text(encoding="utf8") for path in tmp_path.rglob("*") if path.is_file()}
+    assert [path for path, text in kept.items() if named in text and "sync_address" not in path.name] == []
+    for path in [*tmp_path.glob("book/*.ipynb"), tmp_path / "ebmm" / "_repository.py", config]:
+        assert new in kept[path] and new_tag in kept[path] and old_tag not in kept[path]
+    assert f"version: {new_tag[1:]}\n" in kept[tmp_path / "CITATION.cff"]
+    assert f'__version__ = "{new_tag[1:]}"' in kept[tmp_path / "ebmm" / "__init__.py"]
+
+
+# What the pages say
+
+
+def python_blocks() -> list:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
+    return [
+        pytest.param(block, id=f"{page.name}-{number}")
+        for page in pages
+        for number, block in enumerate(re.findall(r"(?ms)^```python\n(.*?)^```", page.read_text(encoding="utf8")))
+    ]
+
+
+@pytest.mark.parametrize("block", python_blocks())
+def test_python_on_a_page_runs(block, tmp_path):
+    outcome = run(block, tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    assert outcome.stdout.strip(), "it shows nothing"
+    assert list(tmp_path.iterdir()) == [], "it leaves files behind"
+
+
+def test_readme_has_the_two_commands_a_picture_the_chapters_and_fits_two_screens():
+    readme = (ROOT / "README.md").read_text(encoding="utf8")
+    assert "\nmake book " in readme and "\nmake test " in readme
+    assert "CITATION.cff" in readme
+    assert len(readme.splitlines()) <= 80
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", readme):
+        assert (ROOT / target).exists(), f"README.md links to {target}"
+    assert {f"book/{path.name}" for path in (ROOT / "book").glob("[0-9]*.ipynb")} <= set(
+        re.findall(r"\]\(([^)]+)\)", readme)
+    )
+
+
+def test_make_knows_the_documented_targets():
+    targets = [
+        "book",
+        "test",
+        "serve",
+        "lint",
+        "format",
+        "address",
+        "figures",
+        "lock",
+        "hooks",
+        "clean",
+        "distclean",
+    ]
+    listed = make("help", cwd=ROOT).stdout
+    for target in targets:
+        assert f"make {target}" in listed
+        assert make("--dry-run", target, cwd=ROOT).returncode == 0
+
+
+def test_a_failed_install_fails_make(tmp_path):
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "requirements.lock").write_text("this-is-not-a-requirement=1\n")
+    for _ in range(2):
+        outcome = make("install", f"PYTHON={sys.executable}", cwd=tmp_path)
+        assert outcome.returncode != 0
+        assert not (tmp_path / ".venv" / "locked").exists()
+
+
+def test_make_says_which_python_it_needs(tmp_path):
+    for name in ("Makefile", "requirements.lock"):
+        shutil.copy(ROOT / name, tmp_path)
+    outcome = make("install", "PYTHON=", cwd=tmp_path)
+    assert outcome.returncode != 0
+    assert "Python 3.11, 3.12 or 3.13 is needed" in outcome.stdout + outcome.stderr
+
+
+def test_figures_are_drawn_by_their_command(tmp_path):
+    from PIL import Image
+
+    command = [sys.executable, str(ROOT / "tools" / "make_figures.py"), "--out", str(tmp_path)]
+    subprocess.run(command, check=True, capture_output=True)
+    drawn, kept = (Image.open(folder / "hero.png") for folder in (tmp_path, ROOT / "book" / "_static"))
+    assert drawn.size == kept.size
+    dark = [sum(pixel < 128 for pixel in image.convert("L").tobytes()) for image in (drawn, kept)]
+    assert 0.9 < dark[0] / dark[1] < 1.1
+
+
+# The package as it is installed
+
+
+IMPORT = """
+import sys, time
+import torch
+
+LATE = ["matplotlib", "IPython", "ipywidgets", "pooch", "seaborn", "pandas", "PIL", "safetensors"]
+before, done = set(sys.modules), []
+
+def watch(event, arguments):
+    if event.startswith(("socket.", "subprocess.", "os.mkdir", "os.remove", "os.rename", "shutil.")):
+        done.append((event, arguments))
+    if event == "open" and isinstance(arguments[1], str) and set(arguments[1]) & set("wax+"):
+        done.append((event, arguments))
+
+sys.addaudithook(watch)
+start = time.perf_counter()
+import ebmm
+seconds = time.perf_counter() - start
+assert not done, done
+early = [name for name in LATE if name in set(sys.modules) - before]
+assert not early, early
+print(seconds)
+"""
+
+
+def test_importing_is_quick_and_does_nothing_else(tmp_path):
+    outcomes = [
+        subprocess.run([sys.executable, "-B", "-c", IMPORT], cwd=tmp_path, capture_output=True, text=True)
+        for _ in range(3)
+    ]
+    assert all(outcome.returncode == 0 for outcome in outcomes), outcomes[0].stderr
+    assert min(float(outcome.stdout) for outcome in outcomes) <= 0.5
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_wheel_carries_the_data_and_loads_it(tmp_path):
+    source = tmp_path / "source"
+    for path in files_of_the_repository():
+        if path.parts[len(ROOT.parts)] in {"ebmm", "data", "pyproject.toml", "README.md", "LICENSE"}:
+            copy = source / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, copy)
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    options = ["--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "wheel", *options, "--wheel-dir", str(tmp_path), str(source)], check=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"ebmm/py.typed", "ebmm/data/digits.npz", "ebmm/data/registry.txt"} <= set(names)
+    assert wheel.stat().st_size < 20e6
+
+    installed = tmp_path / "installed"
+    subprocess.run([*pip, "install", *options, "--target", str(installed), str(wheel)], check=True)
+    code = f"""
+import sys
+sys.path.insert(0, {str(installed)!r})
+import ebmm.datasets
+assert ebmm.datasets.__file__.startswith({str(installed)!r}), ebmm.datasets.__file__
+path = str(ebmm.datasets.data_path("digits.npz"))
+assert path.startswith({str(installed)!r}), path
+print(len(ebmm.datasets.digits()))
+"""
+    outcome = run(code, tmp_path)
+    assert outcome.returncode == 0, outcome.stderr
+    assert int(outcome.stdout) >= 100

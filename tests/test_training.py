@@ -1,0 +1,407 @@
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import matplotlib
+import pytest
+import torch
+from torch import nn
+
+from ebmm import EBMM, Batch, History, Hopfield, Memory, Task, TrainingError, evaluate, fit
+from ebmm.energies import PredictiveEnergy
+from ebmm.tasks import FlipBits, RandomBits
+from ebmm.training import pick_device, reconstruction_loss
+
+matplotlib.use("Agg")
+TASK = Task(RandomBits(8), FlipBits(0.1), number=2)
+QUIET = {"progress": False, "device": "cpu"}
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """So small a model trains no faster on several threads, and many times slower where the cores are shared."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def small_model(dim=8, hidden=6, seed=0):
+    torch.manual_seed(seed)
+    energy = PredictiveEnergy(dim, hidden)
+    return EBMM(energy, write_steps=2, read_steps=3, write_rate=(2e-2, 1e-4, 1e-4), read_rate=0.3)
+
+
+class Scripted(nn.Module):
+    """A memory whose loss or gradient is not finite at the steps named; reads the query times a parameter."""
+
+    def __init__(self, loss=(), gradient=()):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.5))
+        self.bad_loss, self.bad_gradient, self.step = set(loss), set(gradient), -1
+        self.gains = []  # before each step
+
+    def write(self, patterns):
+        self.step += 1
+        self.gains.append(self.gain.item())
+        return Memory({"patterns": patterns})
+
+    def read(self, query, memory, trajectory=False):
+        x = query * self.gain
+        if self.step in self.bad_loss:
+            x = x * math.nan
+        if self.step in self.bad_gradient:  # of value 0 and slope infinity
+            x = x + (self.gain - self.gain.detach()).abs().sqrt()
+        return (x, torch.stack([query, x])) if trajectory else x
+
+
+class Noisy(nn.Module):
+    """A memory that draws from PyTorch's global generator while it reads."""
+
+    def __init__(self):
+        super().__init__()
+        self.gain = nn.Parameter(torch.tensor(0.5))
+
+    def write(self, patterns):
+        return Memory({"patterns": patterns})
+
+    def read(self, query, memory, trajectory=False):
+        x = query * self.gain * (1 + torch.randn_like(query))
+        return (x, torch.stack([query, x])) if trajectory else x
+
+
+class Stops:
+    """A corruption that is interrupted when it is called for the given time."""
+
+    def __init__(self, at):
+        self.at, self.calls = at, 0
+
+    def __call__(self, patterns, generator):
+        self.calls += 1
+        if self.calls == self.at:
+            raise KeyboardInterrupt
+        return FlipBits(0.1)(patterns, generator)
+
+    def __repr__(self):
+        return "FlipBits, but interrupted"
+
+
+def same_weights(first, second):
+    return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+# The loss
+
+
+def test_the_loss_is_the_squared_error_over_a_pattern_averaged_over_all_iterates():
+    class Given(nn.Module):
+        def write(self, patterns):
+            return Memory({"patterns": patterns})
+
+        def read(self, query, memory, trajectory):
+            steps = torch.stack([query, query + 1, query + 3])
+            return steps[-1], steps
+
+    zeros = torch.zeros(2, 5, 3, 4)
+    loss, recalled = reconstruction_loss(Given(), Batch(zeros, zeros, zeros.bool()))
+    assert loss.item() == pytest.approx((1 * 12 + 9 * 12) / 2)
+    assert torch.equal(recalled, zeros + 3)
+
+
+# The loop
+
+
+def test_training_reaches_a_sensible_error():
+    """A few seconds of learning at d = 16; the pseudo-inverse rule, run freely, has 0.4 wrong bits here."""
+    task = Task(RandomBits(16), FlipBits(0.1), number=4)
+    torch.manual_seed(0)
+    model = EBMM(PredictiveEnergy(16, 32), gradient_term=False, write_rate=(2e-2, 1e-4, 1e-4), read_rate=0.3)
+    before = evaluate(model, task, 100)["mean"]
+    history = fit(model, task, 600, memories=8, learning_rate=5e-3, **QUIET)
+    after = evaluate(model, task, 100)["mean"]
+    rule = evaluate(Hopfield(16, "pseudo-inverse"), task, 100)["mean"]
+    assert history.skipped == 0
+    assert after < 0.8 * rule and after < 0.15 * before
+    loss = history.column("loss")
+    assert sum(loss[-20:]) < 0.3 * sum(loss[:20])
+
+
+def test_history_has_a_row_for_each_step():
+    model = small_model()
+    history = fit(model, TASK, 12, memories=3, **QUIET)
+    assert history.column("step") == list(range(12))
+    assert set(history.rows[0]) == {"step", "loss", "error", "gradient norm", "learning rate"}
+    assert all(0 <= error <= 8 for error in history.column("error")) and any(history.column("error"))
+    assert all(norm > 0 for norm in history.column("gradient norm"))
+    assert history.metric == "wrong bits" and history.skipped == 0 and history.seconds > 0
+    assert not model.training
+
+
+def test_the_same_seed_trains_to_the_same_weights_and_another_does_not():
+    states = []
+    for seed in (3, 3, 4):
+        model = small_model()
+        fit(model, TASK, 5, seed=seed, **QUIET)
+        states.append(model.state_dict())
+    assert same_weights(states[0], states[1]) and not same_weights(states[0], states[2])
+
+
+def test_the_metric_of_the_task_is_what_the_history_reports():
+    task = Task(RandomBits(8), FlipBits(0.1), number=2, metric="squared error")
+    model = Scripted()
+    history = fit(model, task, 1, memories=2, **QUIET)
+    batch = task.sample(2, torch.Generator().manual_seed(0))
+    expected = (0.5 * batch.queries - batch.patterns).square().sum(-1).mean().item()
+    assert history.metric == "squared error"
+    assert history.rows[0]["error"] == pytest.approx(expected)
+    assert history.rows[0]["loss"] == pytest.approx(expected)
+
+
+def test_the_learning_rate_warms_up_and_cools_down():
+    rates = fit(Scripted(), TASK, 100, learning_rate=0.1, warmup=20, **QUIET).column("learning rate")
+    assert rates[0] == pytest.approx(0.1 / 20, rel=0.01)
+    assert all(b > a for a, b in zip(rates[:18], rates[1:19], strict=True))
+    assert max(rates) == pytest.approx(0.1, rel=0.1)
+    assert all(b < a for a, b in zip(rates[20:], rates[21:], strict=False))
+    assert rates[60] == pytest.approx(0.1 * (0.01 + 0.99 * 0.5 * (1 + math.cos(0.6 * math.pi))))
+    assert 0.001 <= rates[-1] < 0.0013
+    assert fit(Scripted(), TASK, 3, learning_rate=0.1, warmup=0, **QUIET).rows[0]["learning rate"] == 0.1
+
+
+def test_the_global_gradient_norm_is_clipped():
+    """Gradients far below Adam's epsilon move the weights far less than the learning rate."""
+    moves = []
+    for clip in (1.0, 1e-14):
+        model = Scripted()
+        history = fit(model, TASK, 1, clip=clip, weight_decay=0.0, warmup=0, learning_rate=0.1, **QUIET)
+        moves.append(abs(model.gain.item() - 0.5))
+        assert history.rows[0]["gradient norm"] > 0.01
+    assert moves[0] == pytest.approx(0.1, rel=1e-3) and moves[1] < 1e-5
+
+
+def test_weight_decay_is_applied():
+    start, ends = 0.5, []
+    for decay in (0.0, 0.5):
+        model = Scripted()
+        fit(model, TASK, 1, weight_decay=decay, clip=1e-14, warmup=0, learning_rate=0.1, **QUIET)
+        ends.append(model.gain.item())
+    assert ends[0] - ends[1] == pytest.approx(start * 0.1 * 0.5, rel=1e-3)
+
+
+# Steps that are not finite
+
+
+@pytest.mark.parametrize("kind", ["loss", "gradient"])
+def test_steps_that_are_not_finite_are_counted_and_not_applied(kind):
+    bad = {2, 5, 6}
+    model = Scripted(**{kind: bad})
+    history = fit(model, TASK, 10, warmup=0, max_skipped=3, **QUIET)
+    assert history.skipped == 3 and len(history.rows) == 10
+    gains = [*model.gains, model.gain.item()]
+    for step in range(10):
+        assert (gains[step + 1] == gains[step]) is (step in bad)
+        assert math.isfinite(gains[step + 1])
+        assert math.isfinite(history.rows[step]["loss"]) is (step not in bad or kind == "gradient")
+
+
+def test_too_many_in_a_row_stop_training_and_say_what_to_do():
+    model = Scripted(loss={2, 3, 5, 6, 7})
+    said = r"3 steps in a row .* the last at step 7: lower the learning rate \(0.002\)"
+    with pytest.raises(TrainingError, match=said):
+        fit(model, TASK, 20, max_skipped=3, **QUIET)
+    assert model.step == 7
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"steps": 0}, "must be at least 1, got 0, 16, 500 and 20"),
+        ({"steps": -3}, "must be at least 1, got -3"),
+        ({"steps": 1, "memories": 0}, "must be at least 1, got 1, 0"),
+        ({"steps": 1, "save_every": 0}, "must be at least 1, got 1, 16, 0"),
+        ({"steps": 1, "max_skipped": 0}, "must be at least 1, got 1, 16, 500 and 0"),
+    ],
+)
+def test_counts_below_one_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        fit(small_model(), TASK, **arguments, **QUIET)
+
+
+def test_a_task_of_another_size_than_the_model_is_refused():
+    with pytest.raises(ValueError, match=r"patterns must have shape \(B, N, 9\), got \(16, 2, 8\)"):
+        fit(small_model(9), TASK, 1, **QUIET)
+
+
+# Device, progress, history
+
+
+def test_auto_picks_the_accelerator_where_there_is_one(monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert pick_device() == pick_device("auto") == torch.device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    assert pick_device() == torch.device("cpu")
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_training_on_the_gpu_moves_the_model_there():
+    model = small_model()
+    history = fit(model, TASK, 3, progress=False)
+    assert next(model.parameters()).is_cuda and len(history.rows) == 3
+
+
+def test_the_progress_bar_shows_loss_and_wrong_bits(capsys):
+    fit(Scripted(loss={1}), TASK, 3, progress=True, device="cpu")
+    shown = capsys.readouterr().err
+    assert "loss=" in shown and "wrong bits=" in shown and "skipped=1" in shown and "3/3" in shown
+    fit(Scripted(), TASK, 3, **QUIET)
+    assert capsys.readouterr().err == ""
+
+
+def test_a_history_is_saved_as_json_and_comes_back(tmp_path):
+    history = fit(Scripted(gradient={1}), TASK, 4, **QUIET)
+    history.save(tmp_path / "history.json")
+    back = History(**json.loads((tmp_path / "history.json").read_text()))
+    assert back.skipped == 1 and back.metric == history.metric and back.seconds == history.seconds
+    for mine, theirs in zip(history.rows, back.rows, strict=True):
+        assert mine.keys() == theirs.keys()
+        assert all(mine[k] == theirs[k] or math.isnan(mine[k]) and math.isnan(theirs[k]) for k in mine)
+
+
+def test_a_history_plots_itself():
+    import matplotlib.pyplot as plt
+
+    history = fit(Scripted(), TASK, 30, **QUIET)
+    axes = history.plot(window=5)
+    assert [ax.get_ylabel() for ax in axes] == ["loss", "wrong bits"]
+    for ax, name in zip(axes, ("loss", "error"), strict=True):
+        drawn, smooth = ax.lines
+        assert list(drawn.get_ydata()) == history.column(name)
+        window = sorted(history.column(name)[-5:])
+        assert smooth.get_ydata()[-1] == pytest.approx(window[2])
+        assert "step" in ax.get_xlabel()
+    mine = plt.subplots(1, 2)[1]
+    assert history.plot(mine) is mine and mine[0].lines
+    plt.close("all")
+
+
+# Checkpoints
+
+KILLED = {"steps": 60, "memories": 4, "save_every": 7, "seed": 5, **QUIET}
+
+
+def run_to_be_killed(folder):
+    """What the subprocess below does: the same training, with all it must reproduce written at the end."""
+    torch.set_num_threads(1)
+    model = small_model(12, seed=1)
+    task = Task(RandomBits(12), FlipBits(0.15), number=3)
+    history = fit(model, task, checkpoint=Path(folder) / "run.training", **KILLED)
+    torch.save({"model": model.state_dict(), "rows": history.rows}, Path(folder) / "end.pt")
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="needs SIGKILL")
+def test_kill_9_and_resume_give_the_weights_of_an_unbroken_run_bit_for_bit(tmp_path):
+    command = [sys.executable, "-c", f"import test_training; test_training.run_to_be_killed({str(tmp_path)!r})"]
+    places = os.pathsep.join([str(Path(__file__).parent), str(Path(sys.modules["ebmm"].__file__).parents[1])])
+    environment = os.environ | {"PYTHONPATH": places, "OMP_NUM_THREADS": "1"}
+    checkpoint, end = tmp_path / "run.training", tmp_path / "end.pt"
+
+    process = subprocess.Popen(command, env=environment)
+    deadline = time.monotonic() + 120
+    while not checkpoint.exists() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.002)
+    process.send_signal(signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert not end.exists()
+    done = len(torch.load(checkpoint, weights_only=True)["history"]["rows"])
+    assert 7 <= done < 60 and done % 7 == 0
+
+    subprocess.run(command, env=environment, check=True, timeout=120)
+    resumed = torch.load(end, weights_only=True)
+
+    (tmp_path / "unbroken").mkdir()
+    run_to_be_killed(tmp_path / "unbroken")
+    unbroken = torch.load(tmp_path / "unbroken" / "end.pt", weights_only=True)
+    assert same_weights(resumed["model"], unbroken["model"])
+    assert resumed["rows"] == unbroken["rows"] and len(unbroken["rows"]) == 60
+    assert not same_weights(unbroken["model"], small_model(12, seed=1).state_dict())
+
+
+@pytest.mark.parametrize("at", [1, 40, 65, 100])
+def test_a_memory_that_draws_at_random_resumes_to_the_same_numbers(tmp_path, at):
+    """Interrupted within a step: all generators must stand where the checkpoint left them."""
+    results = []
+    for stop in (at, None):
+        torch.manual_seed(1)
+        model, checkpoint = Noisy(), tmp_path / f"{stop}.training"
+        arguments = {"steps": 12, "memories": 4, "save_every": 3, "checkpoint": checkpoint} | QUIET
+        if stop is not None:
+            with pytest.raises(KeyboardInterrupt):
+                fit(model, Task(RandomBits(8), Stops(at), number=2), **arguments | {"memories": 9})
+            model = Noisy()
+            torch.manual_seed(1 if not checkpoint.exists() else 99)
+        task = Task(RandomBits(8), Stops(None), number=2)
+        results.append((fit(model, task, **arguments | {"memories": 9}).rows, model.gain.item()))
+    assert results[0] == results[1]
+
+
+def test_a_finished_run_is_not_trained_again_and_its_history_comes_back(tmp_path):
+    arguments = {"steps": 5, "checkpoint": tmp_path / "deep" / "run.training"} | QUIET
+    first = small_model()
+    history = fit(first, TASK, **arguments)
+    second = small_model(seed=9)
+    again = fit(second, TASK, **arguments)
+    assert same_weights(first.state_dict(), second.state_dict())
+    assert again.rows == history.rows and again.seconds == pytest.approx(history.seconds, abs=0.5)
+    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["run.training"]
+
+
+def test_time_and_skipped_steps_add_up_over_sittings(tmp_path):
+    arguments = {"steps": 6, "memories": 1, "save_every": 3, "checkpoint": tmp_path / "run.training"} | QUIET
+    with pytest.raises(KeyboardInterrupt):
+        fit(Scripted(loss={1}), Task(RandomBits(8), Stops(5), number=2), **arguments)
+    history = fit(Scripted(loss={2}), Task(RandomBits(8), Stops(None), number=2), **arguments)
+    assert history.skipped == 2 and len(history.rows) == 6
+    assert history.column("step") == list(range(6))
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"steps": 7}, r"'steps': \(4, 7\)"),
+        ({"learning_rate": 0.1}, r"'learning_rate': \(0.002, 0.1\)"),
+        ({"seed": 1}, r"'seed': \(0, 1\)"),
+        ({"task": Task(RandomBits(8), FlipBits(0.2), number=2)}, "'task': .*0.1.*0.2"),
+        ({"model": small_model(hidden=5)}, r"'shape of energy_network.from_pattern.weight': \(\(6, 8\), \(5, 8\)\)"),
+        ({"model": small_model(), "clip": 0.5}, r"'clip': \(1.0, 0.5\)"),
+    ],
+)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path, changes, named):
+    arguments = {"model": small_model(), "task": TASK, "steps": 4, "checkpoint": tmp_path / "run.training"} | QUIET
+    fit(**arguments)
+    model = changes.get("model", small_model(seed=7))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with pytest.raises(ValueError, match="run.training is a checkpoint of another run.*" + named):
+        fit(**arguments | {"model": model} | changes)
+    assert same_weights(model.state_dict(), before)
+
+
+@pytest.mark.parametrize("damage", ["empty", "half", "rubbish", "another file"])
+def test_a_damaged_checkpoint_is_refused_and_named(tmp_path, damage):
+    path = tmp_path / "run.training"
+    fit(small_model(), TASK, 2, checkpoint=path, **QUIET)
+    whole = path.read_bytes()
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "other")
+    other = (tmp_path / "other").read_bytes()
+    half, rubbish = whole[: len(whole) // 2], b"rubbish" * 99
+    path.write_bytes({"empty": b"", "half": half, "rubbish": rubbish, "another file": other}[damage])
+    with pytest.raises(ValueError, match=r"run.training is no whole checkpoint .* delete it to start anew"):
+        fit(small_model(), TASK, 2, checkpoint=path, **QUIET)

@@ -1,0 +1,131 @@
+"""Bring every install cell, badge, link and tag in step with the one public address.
+
+    make address     (or: python tools/sync_address.py [--check])
+
+The address is ``repository.url`` in _config.yml, the version is in pyproject.toml, and the tag of a
+release is "v" and the version. With --check nothing is written; files out of step are named.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+import tomllib
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# Files that name the address in running text.
+TEXTS = ["README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "book/*.md", "data/README.md"]
+
+REPOSITORY_MODULE = '''\
+"""The public address of the repository and the tag of this version; written from ``_config.yml``."""
+
+REPOSITORY = "{address}"
+TAG = "{tag}"
+'''
+
+INSTALL_CELL = """\
+# @title Install the package where it is missing, as on Colab
+import importlib.util
+
+if importlib.util.find_spec("ebmm") is None:
+    %pip install -q --no-deps "git+{address}@{tag}"
+"""
+
+BADGES = """\
+[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]\
+(https://colab.research.google.com/github/{name}/blob/{tag}/book/{notebook})
+\N{MIDDLE DOT} [This chapter on GitHub]({address}/blob/{tag}/book/{notebook})
+"""
+
+
+def public_address(root: Path) -> tuple[str, str]:
+    """The address and the tag, such as ("https://github.com/ebmm-book/ebmm", "v0.1.0")."""
+    address = yaml.safe_load((root / "_config.yml").read_text(encoding="utf8"))["repository"]["url"]
+    if not re.fullmatch(r"https://github\.com/[\w.-]+/[\w.-]*[\w-]", address):
+        raise SystemExit(f"repository.url in _config.yml is not of the form https://github.com/OWNER/NAME: {address}")
+    version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf8"))["project"]["version"]
+    return address, f"v{version}"
+
+
+def cell(kind: str, identity: str, source: str, tags: list[str]) -> dict:
+    """A notebook cell as git keeps it: without outputs."""
+    lines = source.rstrip("\n").splitlines(keepends=True)
+    new: dict = {
+        "cell_type": kind,
+        "id": identity,
+        "metadata": {"tags": tags} if tags else {},
+        "source": lines,
+    }
+    return new if kind == "markdown" else new | {"execution_count": None, "outputs": []}
+
+
+def with_cell(cells: list[dict], new: dict, position: int) -> list[dict]:
+    """The cells with ``new`` in the place of the one with its id, or else at ``position``."""
+    places = [place for place, old in enumerate(cells) if old.get("id") == new["id"]]
+    if places:
+        return [new if place == places[0] else old for place, old in enumerate(cells)]
+    return [*cells[:position], new, *cells[position:]]
+
+
+def sync_notebook(text: str, notebook: str, address: str, tag: str) -> str:
+    """A chapter with its badge row (after the title) and its install cell (before all code)."""
+    content = json.loads(text)
+    name = address.removeprefix("https://github.com/")
+    badges = BADGES.format(name=name, tag=tag, notebook=notebook, address=address)
+    install = INSTALL_CELL.format(address=address, tag=tag)
+    cells = with_cell(content["cells"], cell("markdown", "badges", badges, []), 1)
+    codes = [place for place, old in enumerate(cells) if old["cell_type"] == "code"]
+    position = codes[0] if codes else len(cells)
+    content["cells"] = with_cell(cells, cell("code", "install", install, ["hide-cell"]), position)
+    return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
+
+
+def in_step(root: Path) -> dict[Path, str]:
+    """What each file that follows from the address should hold."""
+    address, tag = public_address(root)
+    name = address.removeprefix("https://github.com/")
+    module = root / "ebmm" / "_repository.py"
+    known = re.search(r'REPOSITORY = "https://github\.com/(.+)"', module.read_text(encoding="utf8"))
+    if known is None:
+        raise SystemExit(f"{module} names no REPOSITORY")
+    wanted = {}
+    for path in sorted(path for pattern in TEXTS for path in root.glob(pattern)):
+        # OWNER/NAME stands in links to GitHub and to Colab alike; the pages live at OWNER.github.io/NAME.
+        text = re.sub(rf"(?<=/){re.escape(known[1])}(?![\w-])", name, path.read_text(encoding="utf8"))
+        wanted[path] = re.sub(rf"(?<={re.escape(name)}/blob/)v[\d.]+\d", tag, text)
+    citation = root / "CITATION.cff"
+    wanted[citation] = re.sub(r"(?m)^version: .*$", f"version: {tag[1:]}", wanted[citation])
+    package = root / "ebmm" / "__init__.py"
+    version = f'__version__ = "{tag[1:]}"'
+    wanted[package] = re.sub(r"(?m)^__version__ = .*$", version, package.read_text(encoding="utf8"))
+    config = root / "_config.yml"
+    wanted[config] = re.sub(r"(?m)^  branch: \S+", f"  branch: {tag}", config.read_text(encoding="utf8"))
+    for path in sorted(root.glob("book/*.ipynb")):
+        wanted[path] = sync_notebook(path.read_text(encoding="utf8"), path.name, address, tag)
+    wanted[module] = REPOSITORY_MODULE.format(address=address, tag=tag)
+    return wanted
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of step")
+    check = parser.parse_args().check
+    changed = {path: text for path, text in in_step(ROOT).items() if path.read_text(encoding="utf8") != text}
+    for path, text in changed.items():
+        print(("out of step: " if check else "written: ") + str(path.relative_to(ROOT)))
+        if not check:
+            path.write_text(text, encoding="utf8")
+    if check and changed:
+        sys.exit("run: make address")
+    if not changed:
+        print("every file is in step with _config.yml")
+
+
+if __name__ == "__main__":
+    main()
