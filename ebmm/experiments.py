@@ -125,7 +125,7 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
     changes = {name: value for name, value in changes.items() if value is not None}
     settings = contestant.training | changes
     command = ["python", "-m", "ebmm", "train", experiment.name, "--model", model, "--seed", str(seed)]
-    command += [word for key, value in changes.items() for word in (f"--{key}", str(value))]
+    command += ["--steps", str(changes["steps"])] if "steps" in changes else []
     history = fit(
         memory, experiment.task, device=device, seed=seed, checkpoint=out.with_suffix(".training"), **settings
     )

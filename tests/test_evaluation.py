@@ -129,9 +129,12 @@ def test_a_row_of_images_can_be_written_as_json():
     assert len(json.dumps(evaluate(Echo(), task, 2))) < 1000
 
 
-def test_fewer_than_one_memory_is_refused():
-    with pytest.raises(ValueError, match="memories must be at least 1, got 0"):
-        evaluate(Echo(), TASK, 0)
+@pytest.mark.parametrize(("memories", "batch_size"), [(0, 50), (5, 0)])
+def test_fewer_than_one_memory_or_batch_is_refused(memories, batch_size):
+    with pytest.raises(
+        ValueError, match=f"memories and batch_size must be at least 1, got {memories} and {batch_size}"
+    ):
+        evaluate(Echo(), TASK, memories, batch_size=batch_size)
 
 
 # Results files

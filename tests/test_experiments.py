@@ -75,7 +75,10 @@ def test_the_module_runs_as_a_command_and_gives_its_status():
         (["evaluate", "binary-16", "--model", "x"], ["binary-16 has no model 'x'", "hebb, storkey, pseudo-inverse"]),
         (["train", "flipped-64-16", "--model", "hebb"], ["hebb of flipped-64-16 needs no training"]),
         (["train", *CHEAP, "--steps", "0"], ["must be at least 1, got 0"]),
-        (["evaluate", *CHEAP, "--model", "hebb", "--memories", "0"], ["memories must be at least 1, got 0"]),
+        (
+            ["evaluate", *CHEAP, "--model", "hebb", "--memories", "0"],
+            ["memories and batch_size must be at least 1, got 0"],
+        ),
         (["evaluate", *CHEAP, "--model", "ebmm", "--weights", "absent.safetensors"], ["absent.safetensors"]),
     ],
     ids=shlex.join,
@@ -102,7 +105,7 @@ def test_trained_weights_carry_what_was_spent_on_them(trained):
     assert training["steps"] == 3 and training["seed"] == 4 and training["settings"]["steps"] == 3
     assert training["experiment"] == "flipped-64-16" and training["model"] == "ebmm" and training["skipped"] == 0
     assert training["device"].startswith("cpu") and training["versions"]["torch"] == torch.__version__
-    assert training["command"].startswith("python -m ebmm")
+    assert training["command"].startswith("python -m ebmm train ") and "--steps" in training["command"]
     assert not model.training
     torch.manual_seed(4)
     fresh = EXPERIMENTS["flipped-64-16"].contestants["ebmm"].build().state_dict()

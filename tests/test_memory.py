@@ -187,3 +187,9 @@ def test_check_points_accepts_what_is_right():
 def test_check_points_says_what_was_given_and_what_was_expected(x, options, error, words):
     with pytest.raises(error, match=words):
         check_points(x, name="x", **options)
+
+
+def test_memories_compare_by_identity():
+    memory = Memory({"weight": torch.zeros(2, 3)})
+    assert memory == memory and memory != Memory({"weight": torch.zeros(2, 3)})
+    assert len({memory, memory}) == 1

@@ -154,6 +154,19 @@ def test_writing_lowers_the_energy_of_what_is_written():
     assert not torch.equal(first["memory.weight"], both["memory.weight"])
 
 
+@pytest.mark.parametrize("recorded", [True, False])
+def test_write_tells_the_memory_after_each_step(recorded):
+    model, batch = make("mlp"), batch_for("mlp")
+    with torch.set_grad_enabled(recorded):
+        memory, memories = model.write(batch.patterns, trajectory=True)
+    assert len(memories) == model.write_steps + 1 and memories[-1] is memory
+    for name, weight in memory.items():
+        torch.testing.assert_close(memories[0][name], model.initial_memory(2)[name])
+        torch.testing.assert_close(weight, model.write(batch.patterns)[name])
+        assert weight.requires_grad is recorded
+        assert len({one[name].sum().item() for one in memories}) == len(memories)
+
+
 def test_decay_term_pulls_back_to_the_initial_weights():
     rates = {"gradient_term": False, "write_steps": 1}
     with_decay = EBMM(QuadraticEnergy(4), write_rate=(1e-9, 1e-9, 0.25), **rates)
@@ -291,5 +304,7 @@ def test_bad_arguments_are_refused(arguments, error, words):
 def test_wrong_normalisation_is_pointed_out():
     with pytest.warns(UserWarning, match="third-order"):
         EBMM(nn.Sequential(nn.Linear(6, 6), nn.LayerNorm(6)), ["0"])
+    with pytest.warns(UserWarning, match="third-order"):
+        EBMM(nn.Sequential(nn.Linear(6, 6), nn.InstanceNorm1d(3)), ["0"])
     with pytest.raises(ValueError, match="batch normalisation"):
         EBMM(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)), ["0"])

@@ -246,9 +246,9 @@ def test_a_task_of_another_size_than_the_model_is_refused():
 def test_auto_picks_the_accelerator_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert pick_device() == pick_device("auto") == torch.device("cuda")
+    assert pick_device("cuda:1") == torch.device("cuda", 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     assert pick_device() == torch.device("cpu")
-    assert pick_device("cuda:1") == torch.device("cuda", 1)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
@@ -405,3 +405,10 @@ def test_a_damaged_checkpoint_is_refused_and_named(tmp_path, damage):
     path.write_bytes({"empty": b"", "half": half, "rubbish": rubbish, "another file": other}[damage])
     with pytest.raises(ValueError, match=r"run.training is no whole checkpoint .* delete it to start anew"):
         fit(small_model(), TASK, 2, checkpoint=path, **QUIET)
+
+
+@pytest.mark.parametrize("device", ["nonsense", "cuda"])
+def test_a_device_that_is_not_there_is_refused(device, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ValueError, match=f"got '{device}'|device '{device}' asks for CUDA"):
+        pick_device(device)
