@@ -1,5 +1,6 @@
 """Energy-based memory models: patterns written into the weights of an energy network, read by descent."""
 
+from ebmm import datasets, energies, experiments, glyphs, layers, plotting, tasks, widgets
 from ebmm.evaluation import evaluate
 from ebmm.hopfield import DenseMemory, Hopfield
 from ebmm.memory import Memory
@@ -18,6 +19,14 @@ __all__ = [
     "Memory",
     "Task",
     "TrainingError",
+    "datasets",
+    "energies",
     "evaluate",
+    "experiments",
     "fit",
+    "glyphs",
+    "layers",
+    "plotting",
+    "tasks",
+    "widgets",
 ]

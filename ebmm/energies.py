@@ -85,7 +85,7 @@ class DenseEnergy(nn.Module):
 
 
 class MLPEnergy(nn.Module):
-    """A multilayer perceptron with a bounded head, ``E(x) = wᵀ tanh(A tanh([memory(s), static(s)]))`` (chapter 3).
+    """A multilayer perceptron with a bounded head, ``E(x) = wᵀ tanh(A tanh([memory(s), static(s)]))`` (chapter 4).
 
     ``s = 2x − 1``. The memory is one linear layer that reads the pattern, as in the paper's networks;
     the static layers are only meta-learned. tanh throughout keeps the energy bounded and its gradient smooth.
@@ -125,7 +125,7 @@ class PredictiveEnergy(nn.Module):
     M is writable and costs d(d+1)/2 floats, what a Hopfield network costs. The static network f, with one
     hidden layer, sees the pattern and its prediction, and starts as zero. With f = 0, writing is the
     delta rule and tends to the pseudo-inverse memory, and reading projects onto the span of the stored
-    patterns (chapter 3). Meta-learning adds to it what a linear memory cannot do (chapter 4).
+    patterns. Meta-learning adds to it what a linear memory cannot do (chapter 4).
     This energy is ours, not the paper's. It is never negative.
 
     Args:
@@ -161,7 +161,7 @@ class PredictiveEnergy(nn.Module):
 
 
 class GatedRNNEnergy(nn.Module):
-    """The paper's energy for binary strings: a gated recurrent network over the pattern (appendix B, architecture 1).
+    """The paper's energy for binary strings: a gated recurrent network over the pattern (appendix B).
 
     For each hop, with ``z = [s, state]`` and ``s = 2x − 1``: the candidate is
     ``c = tanh([memory(s), static(z)])``, the gate ``u = sigmoid(gate(z))`` and the new state

@@ -40,7 +40,22 @@ METRICS = {"wrong bits": wrong_bits, "squared error": squared_error}
 
 def errors(x: Tensor, patterns: Tensor, metric: str) -> Tensor:
     """Errors (B, N) of what was recalled, by the name of the metric."""
+    if x.shape != patterns.shape:
+        raise ValueError(f"read must return the shape of its query, {tuple(patterns.shape)}, got {tuple(x.shape)}")
     return METRICS[metric](x, patterns)
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """The device a name means; ``"auto"`` is CUDA where there is one, else the CPU."""
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        where = torch.device(device)
+    except RuntimeError as error:
+        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or a torch device, got {device!r}") from error
+    if where.type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(f"device {device!r} asks for CUDA, but torch {torch.__version__} finds none here")
+    return where
 
 
 def evaluate(
@@ -56,11 +71,11 @@ def evaluate(
     """Write and read many fresh memories; mean error and its 5th and 95th percentiles over memories.
 
     Args:
-        model: any memory of the package's contract.
+        model: any object with ``write``, ``read`` and ``memory_floats``.
         task: what to store and how to corrupt; its ``metric`` is reported.
         memories: how many memories, each with ``task.number`` patterns of its own.
         seed: of the task's generator. The result does not depend on ``batch_size``.
-        device: where to compute; ``None``: where the model's parameters are.
+        device: as for :func:`ebmm.fit`; ``None``: where the model's parameters are.
         clamp: tell the memory which elements are intact (Hopfield networks only).
 
     Returns:
@@ -68,7 +83,7 @@ def evaluate(
         device, versions. A memory's error is the mean over its patterns.
 
     Raises:
-        ValueError: fewer than one memory or batch.
+        ValueError: fewer than one memory or batch, or a read of another shape than its query.
 
     Example:
         >>> from ebmm import Hopfield, tasks
@@ -78,7 +93,9 @@ def evaluate(
     """
     if min(memories, batch_size) < 1:
         raise ValueError(f"memories and batch_size must be at least 1, got {memories} and {batch_size}")
-    where = torch.device(device) if device else next((p.device for p in model.parameters()), torch.device("cpu"))
+    parameters = model.parameters() if isinstance(model, torch.nn.Module) else ()
+    where = pick_device(device) if device else next((p.device for p in parameters), torch.device("cpu"))
+    memory_floats = model.memory_floats
     generator = torch.Generator().manual_seed(seed)
     per_memory = []
     with torch.no_grad():
@@ -91,7 +108,7 @@ def evaluate(
     error = torch.cat(per_memory).double()
     p5, p95 = torch.quantile(error, torch.tensor([0.05, 0.95], dtype=torch.double)).tolist()
     return {
-        "memory_floats": model.memory_floats,
+        "memory_floats": memory_floats,
         "patterns": task.number,
         "corruption": repr(task.corruption),
         "clamped": clamp,

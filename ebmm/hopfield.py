@@ -334,7 +334,7 @@ class Hopfield(nn.Module):
         if other.numel():
             raise ValueError(
                 f"{name} must hold only {low:g} and {high:g} in a network with values={self.values!r}, "
-                f"got {other[0].item():g} among them"
+                f"got {other[0].item():g} among them: binarise them first"
             )
 
     def _signs(self, x: Tensor) -> Tensor:

@@ -59,7 +59,7 @@ class MemorySymmetric(MemoryLayer):
     """Product with a symmetric matrix, ``y = M x``, stored as its upper triangle: d(d+1)/2 floats.
 
     A Hopfield network's memory is such a matrix, so this layer costs what a Hopfield network costs.
-    The off-diagonal entries are stored once and divided by √2, so that a gradient step on the stored
+    Each off-diagonal entry is stored once, as √2 times its value in M, so that a gradient step on the stored
     triangle is the same step on the full matrix, symmetrised.
 
     Args:

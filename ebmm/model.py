@@ -33,7 +33,9 @@ class EBMM(nn.Module):
     Args:
         energy: any module that maps (..., *S) to (...). If its writable parameters are those of whole
             layers from :mod:`ebmm.layers`, it is called once for all memories, with (B, N, *S); otherwise
-            through ``torch.vmap``, with one memory's (N, *S).
+            through ``torch.vmap``, with one memory's (N, *S). Count dimensions from the end, and it serves
+            both: ``x.flatten(-2)``, ``x.unsqueeze(-3)``. An attribute ``pattern_shape``, where the energy has
+            one, is the S that patterns are checked against.
         writable: names of the parameters that are the memory, or of submodules whose parameters all
             are. ``None`` takes ``energy.writable``.
         write_steps: T, gradient steps of one ``write``; at least 1.
@@ -41,15 +43,17 @@ class EBMM(nn.Module):
         box: (low, high), where patterns and queries lie; reading is projected onto it after each
             step. ``None``: no bounds and no projection.
         projection: ``"clamp"`` passes no gradient outside the box; ``"straight-through"`` clamps the
-            value and passes the gradient unchanged, which keeps meta-training alive where all reads end
-            at the walls.
+            value and passes the gradient unchanged, so that reads which end at the walls still receive
+            one, at the risk of divergence.
         momentum: use Nesterov momentum while reading.
         non_increasing: let no read step be larger than the one before.
-        gradient_term: use ‖∇ₓE‖² in the writing loss. It makes the meta-gradient third order.
+        gradient_term: use ‖∇ₓE‖² in the writing loss. It makes the meta-gradient third order, and a
+            training step about twice as long; the energy term alone is often enough.
         decay_term: use ‖θ − θ̄‖² in the writing loss.
         write_rate: start value of the write rates of the energy, gradient and decay term, above 0;
-            one float, or a triple. For the energy term 0.005 to 0.02 learns; too large a rate
-            saturates the reads and stops learning, or diverges.
+            one float, or a triple. What learns depends on the energy: for the energy term, 0.1 with
+            ``PredictiveEnergy`` and 0.005 to 0.02 with networks. Too large a rate saturates the reads and
+            stops learning, or diverges.
         read_rate: start value of the read step size, above 0.
 
     Raises:
@@ -128,6 +132,11 @@ class EBMM(nn.Module):
             with torch.no_grad():
                 self.raw_momentum[:1] = -1.0
 
+    def extra_repr(self) -> str:
+        names = ["writable", "write_steps", "read_steps", "box", "projection", "momentum", "non_increasing"]
+        names += ["gradient_term", "decay_term"]
+        return ", ".join(f"{name}={getattr(self, name)}" for name in names)
+
     # What a memory is
 
     @property
@@ -183,7 +192,8 @@ class EBMM(nn.Module):
         each writable layer, term and step.
 
         Args:
-            patterns: (B, N, *S), the model's dtype, in the box; N patterns into each of B memories.
+            patterns: (B, N, *S), the model's dtype, in the box; N patterns into each of B memories. They
+                are constants: no gradient reaches them.
             memory: go on writing into this one; ``None`` starts from the meta-learned θ̄.
             trajectory: also return the memory after each step.
 
@@ -243,7 +253,11 @@ class EBMM(nn.Module):
         def of_one(weights, x):
             return functional_call(self.energy_network, weights, (x,))
 
-        energy = of_one(weights, x) if self._batched else torch.vmap(of_one)(weights, x)
+        try:
+            energy = of_one(weights, x) if self._batched else torch.vmap(of_one)(weights, x)
+        except RuntimeError as error:
+            called = tuple(x.shape) if self._batched else f"{tuple(x.shape[1:])} (under torch.vmap, one memory)"
+            raise RuntimeError(f"the energy network failed on x of shape {called}: {error}") from error
         if energy.shape != x.shape[:2]:
             raise ValueError(
                 f"the energy network must map (B, N, *S) to one scalar each, (B, N): for x of shape "

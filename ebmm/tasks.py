@@ -150,6 +150,7 @@ class ImagePatterns:
         flatten: give patterns of shape (d,) instead of S.
 
     Raises:
+        TypeError: not a tensor.
         ValueError: values outside [0, 1], or fewer images than a memory needs.
     """
 
@@ -158,6 +159,8 @@ class ImagePatterns:
     flatten: bool = False
 
     def __post_init__(self):
+        if not isinstance(self.images, Tensor):
+            raise TypeError(f"images must be a tensor, such as digits().images, got {type(self.images).__name__}")
         low, high = (v.item() for v in torch.aminmax(self.images))
         if not self.images.is_floating_point() or not 0 <= low <= high <= 1:
             raise ValueError(f"images must be floats in [0, 1], got {self.images.dtype} from {low:g} to {high:g}")

@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import json
 import math
 import os
+import re
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from ebmm.evaluation import errors
+from ebmm.evaluation import errors, pick_device
 from ebmm.tasks import Batch, Task
 
 
 class TrainingError(RuntimeError):
     """Training stopped because it can no longer succeed."""
-
-
-def pick_device(device: str = "auto") -> torch.device:
-    """The device a name means; ``"auto"`` is CUDA where there is one, else the CPU."""
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        where = torch.device(device)
-    except RuntimeError as error:
-        raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or a torch device, got {device!r}") from error
-    if where.type == "cuda" and not torch.cuda.is_available():
-        raise ValueError(f"device {device!r} asks for CUDA, but torch {torch.__version__} finds none here")
-    return where
 
 
 def reconstruction_loss(model, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -51,7 +41,7 @@ def reconstruction_loss(model, batch: Batch) -> tuple[Tensor, Tensor]:
     return squared.mean(), recalled
 
 
-@dataclass
+@dataclass(repr=False)
 class History:
     """What happened at each training step.
 
@@ -60,12 +50,17 @@ class History:
             norm before clipping, learning rate.
         skipped: steps whose loss or gradient was not finite and that were not applied.
         seconds: time spent, over all sittings.
+        metric: what the error counts.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
     skipped: int = 0
     seconds: float = 0.0
     metric: str = "wrong bits"
+
+    def __repr__(self) -> str:
+        last = f", last {self.metric}: {self.rows[-1]['error']:.3g}" if self.rows else ""
+        return f"History({len(self.rows)} steps, {self.skipped} skipped, {self.seconds:.0f} seconds{last})"
 
     def column(self, name: str) -> list[float]:
         """All values of one column, such as ``"loss"``."""
@@ -123,14 +118,16 @@ def fit(
     Args:
         model: an :class:`ebmm.EBMM` or any module with the same ``write`` and ``read``.
         task: what to store and how queries are corrupted.
-        steps: updates in all, at least 1, those of earlier sittings included.
+        steps: updates in all, at least 1. It shapes the schedule, so it is the same in all sittings.
         memories: B, memories a step.
         learning_rate, weight_decay, clip, warmup: of the optimiser; ``clip`` is the largest global
             gradient norm, ``warmup`` a number of steps.
         seed: of the task's generator.
         device: ``"auto"``, ``"cpu"``, ``"cuda"`` or any torch device; the model is moved there.
         checkpoint: a file to save to, every ``save_every`` steps and at the end. If it exists,
-            training goes on from it, to the same numbers as without the interruption.
+            training goes on from it, to the same numbers as without the interruption. The trained
+            parameters in it: ``model.load_state_dict(torch.load(checkpoint)["model"])``.
+        save_every: steps between two saves; an interruption loses at most so many.
         max_skipped: stop after so many skipped steps in a row.
         progress: show a progress bar with loss and error.
 
@@ -154,53 +151,63 @@ def fit(
             f"steps, memories, save_every and max_skipped must be at least 1, "
             f"got {steps}, {memories}, {save_every} and {max_skipped}"
         )
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise ValueError(f"{type(model).__name__} has no parameters: there is nothing to train")
     where = pick_device(device)
     model.to(where).train()
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(seed)
     history = History(metric=task.metric)
-    settings = {"steps": steps, "memories": memories, "learning_rate": learning_rate, "weight_decay": weight_decay,
-                "clip": clip, "warmup": warmup, "seed": seed, "task": _describe(task)}  # fmt: skip
+    settings: dict[str, object] = {
+        "steps": steps,
+        "memories": memories,
+        "learning_rate": learning_rate,
+        "weight_decay": weight_decay,
+        "clip": clip,
+        "warmup": warmup,
+        "seed": seed,
+        "task": _describe(task),
+        "model": _describe(model),
+    }
     settings |= {f"shape of {name}": tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     if checkpoint is not None and os.path.exists(checkpoint):
         history = _load(checkpoint, settings, model, optimiser, generator)
 
     from tqdm import tqdm
 
-    bar = tqdm(total=steps, initial=len(history.rows), disable=not progress, mininterval=1.0)
     skipped_in_a_row, earlier, start = 0, history.seconds, time.monotonic()
-    for step in range(len(history.rows), steps):
-        rate = learning_rate * _schedule(step, steps, warmup)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        batch = task.sample(memories, generator).to(where)
-        loss, recalled = reconstruction_loss(model, batch)
-        optimiser.zero_grad()
-        loss.backward()
-        norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
-        if bool(torch.isfinite(loss) & torch.isfinite(norm)):
-            optimiser.step()
-            skipped_in_a_row = 0
-        else:
-            history.skipped += 1
-            skipped_in_a_row += 1
-        error = errors(recalled.detach(), batch.patterns, task.metric).mean().item()
-        history.rows.append(
-            {"step": step, "loss": loss.item(), "error": error, "gradient norm": norm.item(), "learning rate": rate}
-        )
-        history.seconds = earlier + time.monotonic() - start
-        bar.update()
-        bar.set_postfix(
-            {"loss": f"{loss.item():.3g}", task.metric: f"{error:.3g}", "skipped": history.skipped}, refresh=False
-        )
-        if skipped_in_a_row >= max_skipped:
-            raise TrainingError(
-                f"{skipped_in_a_row} steps in a row had a non-finite loss or gradient, the last at step {step}: "
-                f"lower the learning rate ({learning_rate:g}) or the model's write and read rates"
+    with tqdm(total=steps, initial=len(history.rows), disable=not progress, mininterval=1.0) as bar:
+        for step in range(len(history.rows), steps):
+            rate = learning_rate * _schedule(step, steps, warmup)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+            batch = task.sample(memories, generator).to(where)
+            loss, recalled = reconstruction_loss(model, batch)
+            optimiser.zero_grad()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(model.parameters(), clip)
+            if bool(torch.isfinite(loss) & torch.isfinite(norm)):
+                optimiser.step()
+                skipped_in_a_row = 0
+            else:
+                history.skipped += 1
+                skipped_in_a_row += 1
+            error = errors(recalled.detach(), batch.patterns, task.metric).mean().item()
+            history.rows.append(
+                {"step": step, "loss": loss.item(), "error": error, "gradient norm": norm.item(), "learning rate": rate}
             )
-        if checkpoint is not None and ((step + 1) % save_every == 0 or step + 1 == steps):
-            _save(checkpoint, settings, model, optimiser, generator, history)
-    bar.close()
+            history.seconds = earlier + time.monotonic() - start
+            bar.update()
+            bar.set_postfix(
+                {"loss": f"{loss.item():.3g}", task.metric: f"{error:.3g}", "skipped": history.skipped}, refresh=False
+            )
+            if skipped_in_a_row >= max_skipped:
+                raise TrainingError(
+                    f"{skipped_in_a_row} steps in a row had a non-finite loss or gradient, the last at step {step}: "
+                    f"lower the learning rate ({learning_rate:g}) or the model's write and read rates"
+                )
+            if checkpoint is not None and ((step + 1) % save_every == 0 or step + 1 == steps):
+                _save(checkpoint, settings, model, optimiser, generator, history)
     model.eval()
     return history
 
@@ -211,9 +218,16 @@ def _schedule(step: int, steps: int, warmup: int) -> float:
     return min(1.0, (step + 1) / max(1, warmup)) * (0.01 + 0.99 * cosine)
 
 
-def _describe(task: Task) -> str:
-    source = task.source if not hasattr(task.source, "images") else tuple(task.source.images.shape)
-    return f"{task.number} patterns, {source}, {task.corruption}"
+def _describe(thing) -> str:
+    """What a task or a model is, told alike in every process, with a checksum in place of each tensor."""
+    if isinstance(thing, Tensor):
+        return f"{tuple(thing.shape)} sha256 {hashlib.sha256(thing.cpu().numpy().tobytes()).hexdigest()[:16]}"
+    if is_dataclass(thing):
+        parts = [f"{part.name}={_describe(getattr(thing, part.name))}" for part in fields(thing)]
+        return f"{type(thing).__name__}({', '.join(parts)})"
+    if inspect.isfunction(thing):
+        return thing.__qualname__
+    return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
 
 
 def _save(path, settings, model, optimiser, generator, history) -> None:
@@ -240,7 +254,10 @@ def _load(path, settings, model, optimiser, generator) -> History:
         raise ValueError(f"{path} is no whole checkpoint of ebmm.fit ({error}): delete it to start anew") from error
     differing = {name: (there.get(name), here) for name, here in settings.items() if there.get(name) != here}
     if differing:
-        raise ValueError(f"{path} is a checkpoint of another run; (there, here) differ in {differing}")
+        raise ValueError(
+            f"{path} is a checkpoint of another run; (there, here) differ in {differing}: "
+            f"delete it to start anew, or give another path"
+        )
     model.load_state_dict(state["model"])
     optimiser.load_state_dict(state["optimiser"])
     generator.set_state(state["generator"])

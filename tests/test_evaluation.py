@@ -165,3 +165,32 @@ def test_results_lie_in_the_same_order_however_they_were_written(tmp_path):
         save_results([r], tmp_path / "second.json")
     assert (tmp_path / "first.json").read_text() == (tmp_path / "second.json").read_text()
     assert (tmp_path / "first.json").read_text().endswith("]\n")
+
+
+# A memory of one's own
+
+
+class Own:
+    """No module, no base class: the three names that evaluate asks for."""
+
+    memory_floats = 3
+
+    def __init__(self, answer):
+        self.answer = answer
+
+    def write(self, patterns):
+        return Memory({"patterns": patterns})
+
+    def read(self, query, memory):
+        return self.answer(memory["patterns"])
+
+
+def test_an_own_class_is_evaluated():
+    result = evaluate(Own(lambda patterns: patterns), TASK, 3)
+    assert result["mean"] == 0 and result["memory_floats"] == 3
+
+
+@pytest.mark.parametrize("answer", [lambda patterns: patterns[:, :1], lambda patterns: patterns.flatten(1)])
+def test_a_read_of_another_shape_is_refused_not_broadcast(answer):
+    with pytest.raises(ValueError, match=r"read must return the shape of its query, \(3, \d+, \d+\), got \(3, "):
+        evaluate(Own(answer), TASK, 3)

@@ -189,6 +189,8 @@ def faults(notebook: dict) -> list[str]:
     for number, (kind, cell) in solutions.items():
         if "hide-cell" not in tags(cell):
             found.append(f"the solution of {number} is not folded by hide-cell")
+        if cell["metadata"].get("cellView") != "form":
+            found.append(f"the solution of {number} is not folded in Colab: its metadata lack cellView: form")
         if kind == "Solution" and "assert " not in source(cell):
             found.append(f"the solution of {number} asserts nothing")
     for heading in ("Summary", "Further reading"):

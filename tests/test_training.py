@@ -1,6 +1,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,8 +15,8 @@ from torch import nn
 
 from ebmm import EBMM, Batch, History, Hopfield, Memory, Task, TrainingError, evaluate, fit
 from ebmm.energies import PredictiveEnergy
-from ebmm.tasks import FlipBits, RandomBits
-from ebmm.training import pick_device, reconstruction_loss
+from ebmm.tasks import FlipBits, ImagePatterns, RandomBits
+from ebmm.training import _describe, pick_device, reconstruction_loss
 
 matplotlib.use("Agg")
 TASK = Task(RandomBits(8), FlipBits(0.1), number=2)
@@ -31,10 +32,10 @@ def one_thread():
     torch.set_num_threads(threads)
 
 
-def small_model(dim=8, hidden=6, seed=0):
+def small_model(dim=8, hidden=6, seed=0, **options):
     torch.manual_seed(seed)
     energy = PredictiveEnergy(dim, hidden)
-    return EBMM(energy, write_steps=2, read_steps=3, write_rate=(2e-2, 1e-4, 1e-4), read_rate=0.3)
+    return EBMM(energy, write_steps=2, read_steps=3, write_rate=(2e-2, 1e-4, 1e-4), read_rate=0.3, **options)
 
 
 class Scripted(nn.Module):
@@ -412,3 +413,48 @@ def test_a_device_that_is_not_there_is_refused(device, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=f"got '{device}'|device '{device}' asks for CUDA"):
         pick_device(device)
+
+
+def grey(threshold=None, images=None):
+    images = torch.linspace(0, 1, 5 * 8).view(5, 8) if images is None else images
+    return Task(ImagePatterns(images, threshold), FlipBits(0.1), number=2)
+
+
+@pytest.mark.parametrize(
+    ("task", "model"),
+    [
+        (grey(threshold=0.4), small_model()),
+        (grey(images=torch.linspace(1, 0, 5 * 8).view(5, 8)), small_model()),
+        (Task(grey().source, FlipBits(0.1), number=2, metric="squared error"), small_model()),
+        (grey(), small_model(decay_term=False)),
+    ],
+)
+def test_a_checkpoint_knows_the_images_the_metric_and_the_kind_of_model(tmp_path, task, model):
+    run = tmp_path / "run.training"
+    fit(small_model(), grey(), 2, checkpoint=run, **QUIET)
+    assert len(fit(small_model(), grey(), 2, checkpoint=run, **QUIET).rows) == 2
+    with pytest.raises(ValueError, match=r"another run.*delete it to start anew, or give another path"):
+        fit(model, task, 2, checkpoint=run, **QUIET)
+
+
+def test_a_task_made_of_functions_is_told_alike_in_every_process():
+    def source(number, generator):
+        return torch.zeros(number, 8)
+
+    class Corruption:
+        def __call__(self, patterns, generator):
+            return patterns, torch.ones_like(patterns, dtype=torch.bool)
+
+    told = _describe(Task(source, Corruption(), number=2))
+    assert "source" in told and "Corruption" in told and "0x" not in told
+
+
+def test_a_memory_without_parameters_cannot_be_trained():
+    with pytest.raises(ValueError, match="Hopfield has no parameters: there is nothing to train"):
+        fit(Hopfield(8), TASK, 2, **QUIET)
+
+
+def test_a_history_tells_itself_in_a_line():
+    history = fit(small_model(), TASK, 2, **QUIET)
+    assert re.fullmatch(r"History\(2 steps, 0 skipped, \d+ seconds, last wrong bits: [\d.e-]+\)", repr(history))
+    assert repr(History()) == "History(0 steps, 0 skipped, 0 seconds)"

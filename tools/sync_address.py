@@ -32,9 +32,12 @@ TAG = "{tag}"
 INSTALL_CELL = """\
 # @title Install the package where it is missing, as on Colab
 import importlib.util
+import subprocess
+import sys
 
 if importlib.util.find_spec("ebmm") is None:
-    %pip install -q --no-deps "git+{address}@{tag}"
+    package = "git+{address}@{tag}"
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", package], check=True)
 """
 
 BADGES = """\
@@ -54,15 +57,16 @@ def public_address(root: Path) -> tuple[str, str]:
 
 
 def cell(kind: str, identity: str, source: str, tags: list[str]) -> dict:
-    """A notebook cell as git keeps it: without outputs."""
+    """A notebook cell as git keeps it: without outputs; Colab folds it to its ``# @title``."""
     lines = source.rstrip("\n").splitlines(keepends=True)
     new: dict = {
         "cell_type": kind,
         "id": identity,
-        "metadata": {"tags": tags} if tags else {},
+        "metadata": {"tags": tags, "cellView": "form"} if kind == "code" else {},
         "source": lines,
     }
-    return new if kind == "markdown" else new | {"execution_count": None, "outputs": []}
+    whole = new if kind == "markdown" else new | {"execution_count": None, "outputs": []}
+    return dict(sorted(whole.items()))  # the order in which nbformat writes them
 
 
 def with_cell(cells: list[dict], new: dict, position: int) -> list[dict]:
@@ -98,7 +102,7 @@ def in_step(root: Path) -> dict[Path, str]:
     for path in sorted(path for pattern in TEXTS for path in root.glob(pattern)):
         # OWNER/NAME stands in links to GitHub and to Colab alike; the pages live at OWNER.github.io/NAME.
         text = re.sub(rf"(?<=/){re.escape(known[1])}(?![\w-])", name, path.read_text(encoding="utf8"))
-        wanted[path] = re.sub(rf"(?<={re.escape(name)}/blob/)v[\d.]+\d", tag, text)
+        wanted[path] = re.sub(rf"(?<={re.escape(name)})(/blob/|@)v[\d.]+\d", rf"\g<1>{tag}", text)
     citation = root / "CITATION.cff"
     wanted[citation] = re.sub(r"(?m)^version: .*$", f"version: {tag[1:]}", wanted[citation])
     package = root / "ebmm" / "__init__.py"
