@@ -62,7 +62,7 @@ def cell(kind: str, identity: str, source: str, tags: list[str]) -> dict:
     new: dict = {
         "cell_type": kind,
         "id": identity,
-        "metadata": {"tags": tags, "cellView": "form"} if kind == "code" else {},
+        "metadata": {"cellView": "form", "tags": tags} if kind == "code" else {},
         "source": lines,
     }
     whole = new if kind == "markdown" else new | {"execution_count": None, "outputs": []}
