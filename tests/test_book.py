@@ -36,6 +36,8 @@ LOOK = """() => ({
     noalt: [...document.images].filter(i => !(i.alt || '').trim()).map(i => i.src.slice(0, 200)),
     raw: [...document.querySelectorAll('.math')].filter(m => !m.querySelector('mjx-container')).length,
     wrong: document.querySelectorAll('mjx-merror').length,
+    cut: [...document.querySelectorAll('div.math')].filter(m => [...m.querySelectorAll('mjx-mi, mjx-mo, mjx-mn')]
+        .some(s => s.getBoundingClientRect().left < m.getBoundingClientRect().left - 1)).map(m => m.id || m.innerText),
 })"""
 
 # What a slider's box shows: captions and pictures that can be seen.
@@ -106,6 +108,7 @@ def test_page_is_whole(name, size, theme, open_page):
     assert [error for error in errors if not KNOWN.search(error)] == []
     assert look["theme"] == theme
     assert look["wide"] <= 0, "it scrolls sideways"
+    assert look["cut"] == [], "the left end of a formula cannot be reached"
     assert "Traceback (most recent call last)" not in look["text"]
     assert look["blank"] == []
     assert look["noalt"] == []
