@@ -303,7 +303,7 @@ class EBMM(nn.Module):
         if self.box is None:
             return x
         projected = x.clamp(*self.box)
-        return projected if self.projection == "clamp" else x + (projected - x).detach()
+        return projected if self.projection == "clamp" else projected.detach() + (x - x.detach())
 
     def _weights_of(self, memory: Memory) -> dict[str, Tensor]:
         if set(memory) != set(self.writable):

@@ -199,6 +199,12 @@ def test_reading_stays_in_the_box_unless_there_is_none():
         assert bool((x >= 0).all() and (x <= 1).all()) is inside
 
 
+def test_straight_through_lands_exactly_where_clamp_does():
+    x = 20 * torch.rand(10000, generator=torch.Generator().manual_seed(0)) - 10
+    model = EBMM(QuadraticEnergy(DIM), projection="straight-through", box=(0.1, 0.7))
+    assert torch.equal(model._project(x), x.clamp(0.1, 0.7))
+
+
 def test_straight_through_passes_gradients_that_clamp_stops():
     query = torch.full((1, 1, DIM), 0.9)
     slopes = {}
