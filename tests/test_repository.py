@@ -290,3 +290,15 @@ print(len(ebmm.datasets.digits()))
     outcome = run(code, tmp_path)
     assert outcome.returncode == 0, outcome.stderr
     assert int(outcome.stdout) >= 100
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["ruff check .", "ruff format --check .", "mypy", "nbstripout --keep-id --verify NOTEBOOKS"],
+)
+def test_what_make_lint_checks_holds(command):
+    words = [word for word in command.split() if word != "NOTEBOOKS"]
+    notebooks = [str(path) for path in sorted((ROOT / "book").glob("*.ipynb"))] if "NOTEBOOKS" in command else []
+    program = Path(sys.executable).with_name(words[0])
+    checked = subprocess.run([program, *words[1:], *notebooks], cwd=ROOT, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
