@@ -23,15 +23,6 @@ TASK = Task(RandomBits(8), FlipBits(0.1), number=2)
 QUIET = {"progress": False, "device": "cpu"}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """So small a model trains no faster on several threads, and many times slower where the cores are shared."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def small_model(dim=8, hidden=6, seed=0, **options):
     torch.manual_seed(seed)
     energy = PredictiveEnergy(dim, hidden)
