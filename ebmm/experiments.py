@@ -124,7 +124,8 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
     memory = contestant.build()
     changes = {name: value for name, value in changes.items() if value is not None}
     settings = contestant.training | changes
-    command = ["python", "-m", "ebmm", "train", experiment.name, "--model", model, "--seed", str(seed)]
+    command = ["python", "-m", "ebmm", "train", name, "--model", model, "--seed", str(seed)]
+    command += ["--device", device, "--out", str(out)]
     command += ["--steps", str(changes["steps"])] if "steps" in changes else []
     history = fit(
         memory, experiment.task, device=device, seed=seed, checkpoint=out.with_suffix(".training"), **settings
