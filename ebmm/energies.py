@@ -2,7 +2,9 @@
 
 Any ``torch.nn.Module`` of that kind is an energy for :class:`ebmm.EBMM`. Those here are built from
 memory layers, so that all memories are computed in one batch. Each names its ``writable`` parameters
-(the memory itself; everything else is static and only meta-learned) and its ``pattern_shape``.
+(the memory itself; everything else is static and only meta-learned) and its ``pattern_shape``. One that
+is written by another loss than its energy says ``own_writing_loss = True`` and gives that loss for
+``forward(x, writing=True)``.
 
 Patterns lie in [0, 1]; every energy first maps them to the centred coordinates ``2x − 1`` of the
 Hopfield network, in which a bit is ±1.
@@ -14,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ebmm.layers import LayerNorm, MemoryLinear, MemorySymmetric
+from ebmm.layers import LayerNorm, MemoryLinear, MemorySlots, MemorySymmetric
 
 
 class QuadraticEnergy(nn.Module):
@@ -158,6 +160,101 @@ class PredictiveEnergy(nn.Module):
         prediction = self.memory(signs)
         correction = self.head(torch.tanh(self.from_pattern(signs) + self.from_prediction(prediction)))
         return 0.5 * (prediction - signs - correction).square().sum(-1)
+
+
+class SignDecoder(nn.Module):
+    """Finds the signs s that a linear code ``m = A s`` was made of, by a few damped descent steps.
+
+    ``u = y + bₗ Aᵀ(m − A y)``, ``p ← aₗ u + cₗ p``, ``y = tanh(p)`` for l = 1 … L, from y = 0: descent on
+    ‖m − A y‖², pushed towards ±1. The 3 L rates are learned, as in LISTA (Gregor & LeCun 2010). Random A
+    with C rows can be undone in this way for C well above d/2, since s is one corner of the box [−1, 1]ᵈ.
+
+    Args:
+        steps: L, at least 1.
+
+    Shape:
+        code: (..., C). matrix: A, (C, d). returns: (..., d) in [−1, 1].
+
+    Example:
+        >>> matrix = torch.linalg.qr(torch.randn(64, 64))[0][:48]
+        >>> s = torch.randn(100, 64).sign()
+        >>> wrong = SignDecoder(10)(s @ matrix.T, matrix).sign() != s
+        >>> bool(wrong.float().mean() < 0.01)
+        True
+    """
+
+    def __init__(self, steps: int = 10):
+        super().__init__()
+        self.slope = nn.Parameter(torch.linspace(1.0, 2.0, steps))
+        self.rate = nn.Parameter(torch.linspace(2.0, 1.1, steps))
+        self.inertia = nn.Parameter(torch.linspace(0.7, 0.35, steps))
+
+    def forward(self, code: Tensor, matrix: Tensor) -> Tensor:
+        y = pulled = torch.zeros_like(code[..., :1]).expand(*code.shape[:-1], matrix.shape[1])
+        for slope, rate, inertia in zip(self.slope, self.rate, self.inertia, strict=True):
+            pulled = slope * (y + rate * (code - y @ matrix.T) @ matrix) + inertia * pulled
+            y = torch.tanh(pulled)
+        return y
+
+
+class CompressedDenseEnergy(nn.Module):
+    """A dense associative memory whose slots hold codes shorter than patterns (chapter 5).
+
+    ``E(x) = ½(‖A s‖² + λ‖s‖²) − 1/β · log Σᵢ exp(β (mᵢᵀA s + λ D(mᵢ)ᵀs))`` with ``s = 2x − 1``: the pattern is
+    compared with each slot both as a code and as what the code stands for. The slots mᵢ are writable; the
+    encoder A and the decoder D are static. Reading descends towards the slot that agrees most.
+
+    It has its own writing loss, ``½‖A s‖² − 1/β · log Σᵢ exp(β (mᵢᵀA s − ½‖mᵢ‖²))``, which is half the squared
+    distance from the code to the nearest slot. One gradient step on it, at rate 1, puts the code into that slot.
+    Patterns written one after the other find a slot each: for a new code, an empty slot at the origin is
+    nearer than a slot that holds something else. Written all at once, several crowd into one.
+    This energy is ours, not the paper's.
+
+    Args:
+        features: d, size of a pattern.
+        slots: how many patterns there is room for. The memory holds slots · width floats.
+        width: C, size of a code, at most d. Random bits can be recovered from it down to about d/2.
+        decoder_steps: steps of the decoder D, a :class:`SignDecoder`.
+        sharpness: β. High, so that writing chooses one slot even where two are almost as near.
+
+    Shape:
+        x: (..., d). returns: (...), the writing loss with ``writing=True``.
+
+    Raises:
+        ValueError: a code longer than a pattern.
+
+    Example:
+        >>> energy = CompressedDenseEnergy(128, slots=96, width=86)
+        >>> energy(torch.rand(2, 5, 128)).shape, sum(p.numel() for p in energy.memory.parameters())
+        (torch.Size([2, 5]), 8256)
+    """
+
+    writable = ("memory",)
+    own_writing_loss = True
+
+    def __init__(self, features: int, slots: int, width: int, decoder_steps: int = 10, sharpness: float = 1000.0):
+        super().__init__()
+        if width > features:
+            raise ValueError(f"a code longer than its pattern saves nothing: width {width}, features {features}")
+        self.pattern_shape = (features,)
+        self.sharpness = sharpness
+        self.encoder = nn.Linear(features, width, bias=False)
+        nn.init.orthogonal_(self.encoder.weight)
+        self.decoder = SignDecoder(decoder_steps)
+        self.memory = MemorySlots(slots, width)
+        self.raw_balance = nn.Parameter(torch.tensor(1.25))  # λ = softplus of it, 1.5 at the start
+
+    def forward(self, x: Tensor, writing: bool = False) -> Tensor:
+        signs, slots = 2 * x - 1, self.memory()
+        code = self.encoder(signs)
+        overlap, norm = code @ slots.mT, code.square().sum(-1)
+        if writing:
+            overlap = overlap - 0.5 * slots.square().sum(-1).unsqueeze(-2)
+        else:
+            balance = F.softplus(self.raw_balance)
+            overlap = overlap + balance * signs @ self.decoder(slots, self.encoder.weight).mT
+            norm = norm + balance * signs.square().sum(-1)
+        return 0.5 * norm - torch.logsumexp(self.sharpness * overlap, -1) / self.sharpness
 
 
 class GatedRNNEnergy(nn.Module):

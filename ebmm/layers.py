@@ -101,6 +101,32 @@ class MemorySymmetric(MemoryLayer):
         return x @ matrix if matrix.dim() == 2 else torch.bmm(x, matrix)
 
 
+class MemorySlots(MemoryLayer):
+    """Slots that hold codes: a matrix that is the memory itself.
+
+    It starts small and random, so that no two empty slots are alike.
+
+    Args:
+        slots: how many, at least 1.
+        width: C, size of a code.
+        scale: standard deviation of the start values.
+
+    Shape:
+        weight: (slots, width) or (B, slots, width). returns: the same.
+
+    Example:
+        >>> MemorySlots(8, 20)().shape
+        torch.Size([8, 20])
+    """
+
+    def __init__(self, slots: int, width: int, scale: float = 0.3):
+        super().__init__()
+        self.weight = nn.Parameter(scale * torch.randn(slots, width))
+
+    def forward(self) -> Tensor:
+        return self.weight
+
+
 class MemoryConv2d(MemoryLayer):
     """Two-dimensional convolution whose kernels may differ by memory (paper, appendix B).
 

@@ -35,11 +35,14 @@ class EBMM(nn.Module):
             layers from :mod:`ebmm.layers`, it is called once for all memories, with (B, N, *S); otherwise
             through ``torch.vmap``, with one memory's (N, *S). Count dimensions from the end, and it serves
             both: ``x.flatten(-2)``, ``x.unsqueeze(-3)``. An attribute ``pattern_shape``, where the energy has
-            one, is the S that patterns are checked against.
+            one, is the S that patterns are checked against. With an attribute ``own_writing_loss = True``,
+            ``energy(x, writing=True)`` takes the place of the energy in the writing loss.
         writable: names of the parameters that are the memory, or of submodules whose parameters all
             are. ``None`` takes ``energy.writable``.
         write_steps: T, gradient steps of one ``write``; at least 1.
         read_steps: K, gradient steps of one ``read``; at least 1.
+        sequential: write the patterns one after another, T steps each, instead of T steps on their mean.
+            Then what is written already shapes where the next pattern goes (chapter 5).
         box: (low, high), where patterns and queries lie; reading is projected onto it after each
             step. ``None``: no bounds and no projection.
         projection: ``"clamp"`` passes no gradient outside the box; ``"straight-through"`` clamps the
@@ -79,6 +82,7 @@ class EBMM(nn.Module):
         write_steps: int = 5,
         read_steps: int = 5,
         *,
+        sequential: bool = False,
         box: tuple[float, float] | None = (0.0, 1.0),
         projection: str = "clamp",
         momentum: bool = True,
@@ -107,9 +111,10 @@ class EBMM(nn.Module):
 
         self.energy_network = energy
         self.write_steps, self.read_steps = write_steps, read_steps
-        self.box, self.projection = box, projection
+        self.sequential, self.box, self.projection = sequential, box, projection
         self.momentum, self.non_increasing = momentum, non_increasing
         self.gradient_term, self.decay_term = gradient_term, decay_term
+        self._writing = {"writing": True} if getattr(energy, "own_writing_loss", False) else {}
         self.pattern_shape: tuple[int, ...] | None = getattr(energy, "pattern_shape", None)
 
         chosen = getattr(energy, "writable", None) if writable is None else writable
@@ -133,7 +138,16 @@ class EBMM(nn.Module):
                 self.raw_momentum[:1] = -1.0
 
     def extra_repr(self) -> str:
-        names = ["writable", "write_steps", "read_steps", "box", "projection", "momentum", "non_increasing"]
+        names = [
+            "writable",
+            "write_steps",
+            "read_steps",
+            "sequential",
+            "box",
+            "projection",
+            "momentum",
+            "non_increasing",
+        ]
         names += ["gradient_term", "decay_term"]
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
@@ -198,7 +212,8 @@ class EBMM(nn.Module):
             trajectory: also return the memory after each step.
 
         Returns:
-            B memories, and with ``trajectory`` also a list of T + 1, the start first, the result last.
+            B memories, and with ``trajectory`` also a list of T + 1 (``sequential``: N · T + 1), the start
+            first, the result last.
             The memory given is unchanged.
 
         Raises:
@@ -210,8 +225,10 @@ class EBMM(nn.Module):
         initial = dict(self.initial_memory(patterns.shape[0]))
         memories = [Memory(initial if memory is None else self._weights_of(memory))]
         with torch.enable_grad():
-            for rates in self.write_rates():
-                memories.append(Memory(self._write_step(patterns, dict(memories[-1]), initial, rates, keep)))
+            for group in patterns.split(1, 1) if self.sequential else (patterns,):
+                for rates in self.write_rates():
+                    written = Memory(self._write_step(group, dict(memories[-1]), initial, rates, keep))
+                    memories = [*memories, written] if trajectory else [written]
         memories = memories if keep else [one.detach() for one in memories]
         return (memories[-1], memories) if trajectory else memories[-1]
 
@@ -247,11 +264,11 @@ class EBMM(nn.Module):
 
     # Steps of the two loops
 
-    def _energy(self, x: Tensor, weights: dict[str, Tensor]) -> Tensor:
+    def _energy(self, x: Tensor, weights: dict[str, Tensor], **options) -> Tensor:
         """Energies (B, N) of x (B, N, *S), each memory under its own weights."""
 
         def of_one(weights, x):
-            return functional_call(self.energy_network, weights, (x,))
+            return functional_call(self.energy_network, weights, (x,), options)
 
         try:
             energy = of_one(weights, x) if self._batched else torch.vmap(of_one)(weights, x)
@@ -276,7 +293,7 @@ class EBMM(nn.Module):
             for name, weight in weights.items()
         }
         leaves = list(weights.values())
-        energy = self._energy(x, weights)
+        energy = self._energy(x, weights, **self._writing)
         steps = [
             torch.autograd.grad(
                 energy.mean(1).sum(), leaves, create_graph=keep, retain_graph=True, materialize_grads=True

@@ -188,13 +188,9 @@ class RedrawBits:
     count: int
 
     def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        flat = patterns.flatten(1)
-        if not 0 <= self.count <= flat.shape[1]:
-            raise ValueError(f"count must lie in [0, {flat.shape[1]}], got {self.count}")
-        order = torch.rand(flat.shape, generator=generator).argsort(1)
-        redrawn = torch.zeros_like(flat, dtype=torch.bool).scatter_(1, order[:, : self.count], True)
-        random = torch.randint(0, 2, flat.shape, generator=generator).to(flat.dtype)
-        return torch.where(redrawn, random, flat).view_as(patterns), ~redrawn.view_as(patterns)
+        redrawn = _random_elements(patterns, self.count, generator)
+        random = torch.randint(0, 2, patterns.shape, generator=generator).to(patterns.dtype)
+        return torch.where(redrawn, random, patterns), ~redrawn
 
 
 @dataclass(frozen=True)
@@ -214,6 +210,37 @@ class FlipBits:
     def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         flipped = torch.rand(patterns.shape, generator=generator) < self.probability
         return torch.where(flipped, 1 - patterns, patterns), ~flipped
+
+
+@dataclass(frozen=True)
+class EraseBits:
+    """Erase ``count`` random elements of each pattern.
+
+    Args:
+        count: how many elements, at most the pattern's size.
+        value: what they are erased to, in [0, 1]. A Hopfield network takes only 0 or 1; ½ says "unknown".
+    """
+
+    count: int
+    value: float = 0.0
+
+    def __post_init__(self):
+        if not 0 <= self.value <= 1:
+            raise ValueError(f"value must lie in [0, 1], got {self.value}")
+
+    def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        erased = _random_elements(patterns, self.count, generator)
+        return torch.where(erased, self.value, patterns), ~erased
+
+
+def _random_elements(patterns: Tensor, count: int, generator: Generator) -> Tensor:
+    """``count`` different elements of each pattern, drawn at random: bool, the patterns' shape."""
+    size = patterns[0].numel()
+    if not 0 <= count <= size:
+        raise ValueError(f"count must lie in [0, {size}], got {count}")
+    order = torch.rand(len(patterns), size, generator=generator).argsort(1)
+    chosen = torch.zeros(len(patterns), size, dtype=torch.bool).scatter_(1, order[:, :count], True)
+    return chosen.view_as(patterns)
 
 
 @dataclass(frozen=True)

@@ -17,21 +17,22 @@ def write_one(model, patterns):
     names = model.writable
     initial = {name: model.energy_network.get_parameter(name) for name in names}
     weights = dict(initial)
-    for rates in model.write_rates():
+    groups = [pattern[None] for pattern in patterns] if model.sequential else [patterns]
+    for group, rates in ((group, rates) for group in groups for rates in model.write_rates()):
         energy_step = dict.fromkeys(names, 0.0)
         gradient_step = dict.fromkeys(names, 0.0)
-        for pattern in patterns:
+        for pattern in group:
             x = pattern.clone().requires_grad_()
-            energy = energy_of(model, weights, x)
+            energy = energy_of(model, weights, x, **model._writing)
             for name in names:
                 g = torch.autograd.grad(energy, weights[name], create_graph=True, allow_unused=True)[0]
-                energy_step[name] += (0.0 if g is None else g) / len(patterns)
+                energy_step[name] += (0.0 if g is None else g) / len(group)
             if model.gradient_term:
                 slope = torch.autograd.grad(energy, x, create_graph=True)[0]
                 squared_norm = (slope * slope).sum()
                 for name in names:
                     g = torch.autograd.grad(squared_norm, weights[name], create_graph=True, allow_unused=True)[0]
-                    gradient_step[name] += (0.0 if g is None else g) / len(patterns)
+                    gradient_step[name] += (0.0 if g is None else g) / len(group)
         layers = sorted({name.rpartition(".")[0] for name in names})
         updated = {}
         for name in names:
@@ -71,9 +72,9 @@ def read_one(model, query, weights):
     return torch.stack(iterates)
 
 
-def energy_of(model, weights, x):
+def energy_of(model, weights, x, **options):
     """The energy of one point under unbatched weights, a scalar."""
-    return functional_call(model.energy_network, weights, (x[None, None],)).reshape(())
+    return functional_call(model.energy_network, weights, (x[None, None],), options).reshape(())
 
 
 def loss(model, patterns, queries):

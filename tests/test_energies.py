@@ -5,13 +5,22 @@ import torch
 from torch import nn
 
 from ebmm import EBMM, Hopfield, Memory
-from ebmm.energies import DenseEnergy, GatedRNNEnergy, MLPEnergy, PredictiveEnergy, QuadraticEnergy
+from ebmm.energies import (
+    CompressedDenseEnergy,
+    DenseEnergy,
+    GatedRNNEnergy,
+    MLPEnergy,
+    PredictiveEnergy,
+    QuadraticEnergy,
+    SignDecoder,
+)
 from ebmm.layers import LayerNorm
 
 DIM = 6
 ENERGIES = {
     "quadratic": lambda: QuadraticEnergy(DIM, curvature=0.5),
     "dense": lambda: DenseEnergy(DIM, slots=3, beta=2.0),
+    "compressed": lambda: CompressedDenseEnergy(DIM, slots=3, width=4, decoder_steps=3, sharpness=2.0),
     "mlp": lambda: MLPEnergy(DIM, memory_features=3, hidden=5),
     "predictive": lambda: PredictiveEnergy(DIM, hidden=5),
     "gated rnn": lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, hops=3),
@@ -224,6 +233,111 @@ def test_reading_it_projects_onto_the_span_of_what_is_stored():
         torch.testing.assert_close(model.energy(patterns, memory), torch.zeros(1, 3).double(), rtol=0, atol=1e-8)
     onto_span = torch.linalg.pinv(stored) @ stored
     torch.testing.assert_close(recalled, (2 * query[0] - 1) @ onto_span, rtol=1e-4, atol=1e-4)
+
+
+# The dense associative memory over codes
+
+
+def decoded(energy, code):
+    """The decoder's steps for one code, coordinate by coordinate."""
+    rows = energy.encoder.weight.tolist()
+    width, d = len(rows), len(rows[0])
+    y, pulled = [0.0] * d, [0.0] * d
+    steps = zip(
+        energy.decoder.slope.tolist(), energy.decoder.rate.tolist(), energy.decoder.inertia.tolist(), strict=True
+    )
+    for slope, rate, inertia in steps:
+        missing = [code[c] - sum(rows[c][i] * y[i] for i in range(d)) for c in range(width)]
+        back = [sum(rows[c][i] * missing[c] for c in range(width)) for i in range(d)]
+        pulled = [slope * (y[i] + rate * back[i]) + inertia * pulled[i] for i in range(d)]
+        y = [math.tanh(v) for v in pulled]
+    return y
+
+
+def test_compressed_is_its_formula_reading_and_writing():
+    energy = moved(ENERGIES["compressed"]())
+    balance = math.log1p(math.exp(energy.raw_balance.item()))
+    rows, slots = energy.encoder.weight.tolist(), energy.memory.weight.tolist()
+    x = torch.rand(5, DIM, dtype=torch.double)
+
+    def dot(a, b):
+        return sum(u * v for u, v in zip(a, b, strict=True))
+
+    for point, read, written in zip(x.tolist(), energy(x).tolist(), energy(x, writing=True).tolist(), strict=True):
+        s = [2 * v - 1 for v in point]
+        code = [dot(row, s) for row in rows]
+        reading = sum(math.exp(2 * (dot(code, m) + balance * dot(s, decoded(energy, m)))) for m in slots)
+        assert read == pytest.approx((dot(code, code) + balance * dot(s, s)) / 2 - math.log(reading) / 2)
+        distances = [dot(code, code) - 2 * dot(code, m) + dot(m, m) for m in slots]
+        assert written == pytest.approx(-math.log(sum(math.exp(-d) for d in distances)) / 2)
+
+
+def compressed_memory(features, slots, width):
+    torch.manual_seed(0)
+    energy = CompressedDenseEnergy(features, slots, width)
+    return EBMM(
+        energy, write_steps=1, read_steps=3, sequential=True, gradient_term=False, decay_term=False,
+        write_rate=1.0, read_rate=0.1,
+    )  # fmt: skip
+
+
+def test_patterns_written_one_by_one_take_a_slot_each_and_leave_their_code_in_it():
+    model = compressed_memory(64, 20, 43)
+    patterns = bits(signs(20, 64)).float()
+    with torch.no_grad():
+        slots = model.write(patterns)["memory.weight"]
+        codes = model.energy_network.encoder(2 * patterns - 1)
+        distance, slot = torch.cdist(codes, slots).min(-1)
+    assert distance.max() < 0.1 and sorted(slot[0].tolist()) == list(range(20))
+
+
+def test_patterns_written_all_at_once_crowd_into_few_slots():
+    model = compressed_memory(64, 20, 43)
+    model.sequential = False
+    patterns = bits(signs(20, 64)).float()
+    with torch.no_grad():
+        codes = model.energy_network.encoder(2 * patterns - 1)
+        slots = torch.cdist(codes, model.write(patterns)["memory.weight"]).argmin(-1)
+    assert len(set(slots[0].tolist())) < 16
+
+
+def test_empty_slots_attract_writing_and_not_reading():
+    model = compressed_memory(64, 8, 64)
+    stored = bits(signs(1, 64)).float()
+    with torch.no_grad():
+        memory = model.write(stored)
+        half = torch.where(torch.arange(64) < 24, 1 - stored, stored)
+        assert ((model.read(half, memory) > 0.5) == (stored > 0.5)).float().mean() > 0.95
+        distances = torch.cdist(model.energy_network.encoder(2 * half - 1), memory["memory.weight"])[0, 0]
+    assert (
+        distances.argmin()
+        != torch.cdist(model.energy_network.encoder(2 * stored - 1), memory["memory.weight"]).argmin()
+    )
+
+
+def test_more_patterns_than_bits_a_linear_memory_could_hold_are_recalled_from_codes():
+    """86 floats hold 128 random bits: nearly nothing is lost by the code, and one memory serves light loads too."""
+    from ebmm import Task, evaluate
+    from ebmm.tasks import RandomBits, RedrawBits
+
+    model = compressed_memory(128, 96, 86)
+    for number, bound in ((96, 0.5), (16, 0.3)):
+        row = evaluate(model, Task(RandomBits(128), RedrawBits(64), number), 20)
+        assert row["memory_floats"] == 8256 and row["mean"] < bound
+
+
+@pytest.mark.parametrize(("width", "most"), [(64, 0.0), (48, 0.01), (43, 0.02)])
+def test_sign_decoder_undoes_a_random_code(width, most):
+    torch.manual_seed(0)
+    matrix = torch.linalg.qr(torch.randn(64, 64))[0][:width]
+    s = torch.randn(500, 64).sign()
+    y = SignDecoder()(s @ matrix.T, matrix)
+    assert y.abs().max() <= 1 and (y.sign() != s).float().mean() <= most
+
+
+def test_a_code_longer_than_its_pattern_is_refused():
+    with pytest.raises(ValueError, match="saves nothing: width 7, features 6"):
+        CompressedDenseEnergy(DIM, slots=3, width=7)
 
 
 # The gated RNN as the paper writes it

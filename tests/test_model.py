@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from ebmm import EBMM, Batch, Memory
-from ebmm.energies import DenseEnergy, GatedRNNEnergy, MLPEnergy, PredictiveEnergy, QuadraticEnergy
+from ebmm.energies import CompressedDenseEnergy, DenseEnergy, GatedRNNEnergy, MLPEnergy, PredictiveEnergy, QuadraticEnergy
 from ebmm.layers import LayerNorm, MemoryConv2d
 from ebmm.training import reconstruction_loss
 
@@ -43,6 +43,7 @@ class PlainEnergy(nn.Module):
 ENERGIES = {
     "quadratic": (lambda: QuadraticEnergy(DIM, curvature=0.5), None),
     "dense": (lambda: DenseEnergy(DIM, slots=4), None),
+    "compressed": (lambda: CompressedDenseEnergy(DIM, slots=4, width=4, decoder_steps=3, sharpness=2.0), None),
     "mlp": (lambda: MLPEnergy(DIM, memory_features=3, hidden=5), None),
     "predictive": (lambda: PredictiveEnergy(DIM, hidden=5), None),
     "gated rnn": (lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, hops=3, normalise=True), None),
@@ -76,8 +77,9 @@ def meta_gradient(model, loss):
 
 @pytest.mark.parametrize("name", ENERGIES)
 @pytest.mark.parametrize("gradient_term", [True, False])
-def test_values_and_meta_gradients_equal_the_naive_loop(name, gradient_term):
-    model, batch = make(name, gradient_term=gradient_term), batch_for(name)
+@pytest.mark.parametrize("sequential", [True, False])
+def test_values_and_meta_gradients_equal_the_naive_loop(name, gradient_term, sequential):
+    model, batch = make(name, gradient_term=gradient_term, sequential=sequential), batch_for(name)
     fast, _ = reconstruction_loss(model, batch)
     slow = naive.loss(model, batch.patterns, batch.queries)
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
@@ -85,6 +87,18 @@ def test_values_and_meta_gradients_equal_the_naive_loop(name, gradient_term):
         model.named_parameters(), meta_gradient(model, fast), meta_gradient(model, slow), strict=True
     ):
         torch.testing.assert_close(f, s, rtol=1e-8, atol=1e-8, msg=lambda m, key=key: f"{key}: {m}")
+
+
+def test_writing_in_sequence_is_writing_pattern_after_pattern():
+    batch = batch_for("compressed")
+    model, together = make("compressed", sequential=True), make("compressed")
+    written, along = model.write(batch.patterns, trajectory=True)
+    assert len(along) == 3 * model.write_steps + 1 and along[-1] is written
+    one_by_one = None
+    for pattern in batch.patterns.split(1, 1):
+        one_by_one = together.write(pattern, one_by_one)
+    torch.testing.assert_close(written["memory.weight"], one_by_one["memory.weight"])
+    assert not torch.allclose(written["memory.weight"], together.write(batch.patterns)["memory.weight"])
 
 
 @pytest.mark.parametrize("name", ENERGIES)

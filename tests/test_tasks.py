@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from ebmm import Task
 from ebmm.tasks import (
     CorrelatedBits,
+    EraseBits,
     FlipBits,
     GaussianNoise,
     ImagePatterns,
@@ -29,6 +30,7 @@ SOURCES = {
 }
 CORRUPTIONS = {
     "redraw": RedrawBits(11),
+    "erase": EraseBits(9, value=0.5),
     "flip": FlipBits(0.2),
     "block": NoiseBlock(3),
     "binary block": NoiseBlock(2, binary=True),
@@ -183,6 +185,28 @@ def test_half_of_the_redrawn_bits_change_and_any_bit_may_be_drawn():
     images = patterns[:10].view(10, 4, 5)
     queries, intact = RedrawBits(8)(images, seeded(1))
     assert queries.shape == intact.shape == (10, 4, 5) and ((~intact).flatten(1).sum(1) == 8).all()
+
+
+@quick
+@given(st.integers(0, 30), st.sampled_from([0.0, 0.5, 1.0]), st.integers(0, 1000))
+def test_erased_elements_are_as_many_as_asked_and_hold_the_value(count, value, seed):
+    patterns = ImagePatterns(IMAGES)(7, seeded(seed))
+    queries, intact = EraseBits(count, value)(patterns, seeded(seed + 1))
+    assert ((~intact).flatten(1).sum(1) == count).all()
+    assert torch.equal(queries[intact], patterns[intact]) and (queries[~intact] == value).all()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: EraseBits(3, value=1.5), "value must lie in .0, 1., got 1.5"),
+        (lambda: EraseBits(25)(torch.zeros(2, 24), seeded()), "count must lie in .0, 24., got 25"),
+        (lambda: RedrawBits(-1)(torch.zeros(2, 24), seeded()), "count must lie in .0, 24., got -1"),
+    ],
+)
+def test_impossible_counts_and_values_are_refused(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
 
 
 @quick
