@@ -148,7 +148,7 @@ class EBMM(nn.Module):
             "momentum",
             "non_increasing",
         ]
-        names += ["gradient_term", "decay_term"]
+        names += ["momentum", "non_increasing", "gradient_term", "decay_term"]
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
     # What a memory is

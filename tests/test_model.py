@@ -6,7 +6,14 @@ import torch
 from torch import nn
 
 from ebmm import EBMM, Batch, Memory
-from ebmm.energies import CompressedDenseEnergy, DenseEnergy, GatedRNNEnergy, MLPEnergy, PredictiveEnergy, QuadraticEnergy
+from ebmm.energies import (
+    CompressedDenseEnergy,
+    DenseEnergy,
+    GatedRNNEnergy,
+    MLPEnergy,
+    PredictiveEnergy,
+    QuadraticEnergy,
+)
 from ebmm.layers import LayerNorm, MemoryConv2d
 from ebmm.training import reconstruction_loss
 
