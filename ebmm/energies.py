@@ -183,7 +183,7 @@ class SignDecoder(nn.Module):
         True
     """
 
-    def __init__(self, steps: int = 10):
+    def __init__(self, steps: int = 16):
         super().__init__()
         self.slope = nn.Parameter(torch.linspace(1.0, 2.0, steps))
         self.rate = nn.Parameter(torch.linspace(2.0, 1.1, steps))
@@ -232,7 +232,7 @@ class CompressedDenseEnergy(nn.Module):
     writable = ("memory",)
     own_writing_loss = True
 
-    def __init__(self, features: int, slots: int, width: int, decoder_steps: int = 10, sharpness: float = 1000.0):
+    def __init__(self, features: int, slots: int, width: int, decoder_steps: int = 16, sharpness: float = 1000.0):
         super().__init__()
         if width > features:
             raise ValueError(f"a code longer than its pattern saves nothing: width {width}, features {features}")
@@ -242,7 +242,7 @@ class CompressedDenseEnergy(nn.Module):
         nn.init.orthogonal_(self.encoder.weight)
         self.decoder = SignDecoder(decoder_steps)
         self.memory = MemorySlots(slots, width)
-        self.raw_balance = nn.Parameter(torch.tensor(1.25))  # λ = softplus of it, 1.5 at the start
+        self.raw_balance = nn.Parameter(torch.tensor(2.95))  # λ = softplus of it, 3 at the start
 
     def forward(self, x: Tensor, writing: bool = False) -> Tensor:
         signs, slots = 2 * x - 1, self.memory()

@@ -137,12 +137,12 @@ def versions() -> dict[str, str]:
 
 
 def save_results(rows: list[dict], path: str | os.PathLike) -> None:
-    """Write result rows as JSON, replacing rows of the same experiment, model and clamping, keeping others."""
+    """Write result rows as JSON, replacing rows of the same experiment, model, clamping and training seed, keeping others."""
     path = Path(path)
     old = load_results(path) if path.exists() else []
 
     def key(row):
-        return row["experiment"], row["model"], row["clamped"]
+        return row["experiment"], row["model"], row["clamped"], row.get("training", {}).get("seed", -1)
 
     new = {key(row): row for row in [*old, *rows]}
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -158,6 +158,13 @@ def test_results_replace_rows_of_the_same_kind_and_keep_the_others(tmp_path):
     assert len(load_results(path)) == 4 == len(json.loads(path.read_text()))
 
 
+def test_results_keep_one_row_for_each_training_seed(tmp_path):
+    path = tmp_path / "seeds.json"
+    for seed, mean in ((0, 1.0), (1, 2.0), (0, 3.0)):
+        save_results([row("a", "ebmm", False, mean) | {"training": {"seed": seed}}], path)
+    assert [(r["training"]["seed"], r["mean"]) for r in load_results(path)] == [(0, 3.0), (1, 2.0)]
+
+
 def test_results_lie_in_the_same_order_however_they_were_written(tmp_path):
     rows = [row(e, m, c, 0.0) for e in "ab" for m in "xy" for c in (True, False)]
     save_results(rows, tmp_path / "first.json")
