@@ -1,6 +1,6 @@
 """Energy-based memory models: patterns written into the weights of an energy network, read by descent."""
 
-from ebmm import datasets, energies, experiments, glyphs, layers, plotting, tasks, widgets
+from ebmm import baselines, datasets, energies, experiments, glyphs, layers, plotting, tasks, widgets
 from ebmm.evaluation import evaluate
 from ebmm.hopfield import DenseMemory, Hopfield
 from ebmm.memory import Memory
@@ -19,6 +19,7 @@ __all__ = [
     "Memory",
     "Task",
     "TrainingError",
+    "baselines",
     "datasets",
     "energies",
     "evaluate",

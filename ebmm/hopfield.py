@@ -1,7 +1,8 @@
 """Two classic memories: Hopfield's network with three writing rules, and the dense memory.
 
 Both keep the contract of every memory here: ``write`` returns a ``Memory``, ``read`` and ``energy`` take it.
-Neither has anything to meta-learn. Letters: B memories, N patterns, Q queries, K read steps, d units.
+Neither has anything to meta-learn, unless the dense memory is given coders. Letters: B memories,
+N patterns, Q queries, K read steps, d units, C numbers in a code.
 
 Chapter 1 explains the Hopfield network, chapter 2 the dense memory.
 """
@@ -17,6 +18,7 @@ from ebmm.memory import Memory, check_points
 
 VALUES = {"bits": (0.0, 1.0), "signs": (-1.0, 1.0)}
 DYNAMICS = ("asynchronous", "synchronous")
+FULL = ("error", "overwrite")
 
 
 def _write_hebb(weight: Tensor, signs: Tensor) -> Tensor:
@@ -415,9 +417,16 @@ class DenseMemory(nn.Module):
             bits, taken to signs, all have the same length: the greatest overlap is the nearest pattern.
             ``False``: ``x`` is taken as it comes, any real number, as in the papers; there a
             long pattern can win over a nearer, shorter one.
+        full: what becomes of more patterns than the capacity: ``"error"`` refuses them, ``"overwrite"`` keeps
+            the last ones written, and the oldest give way.
+        encoder, decoder: modules from patterns (M, *S) to codes (M, C) and back, such as those of
+            :mod:`ebmm.baselines.coders`, to be meta-learned with :func:`ebmm.fit`. Codes are then what is
+            stored and compared, the ``x`` of all formulas, and ``beta`` may stay 1: the codes' lengths say the
+            same. ``None``, both: patterns themselves, as ``centred`` says.
 
     Raises:
-        ValueError: capacity or a dimension below 1, beta not above 0.
+        ValueError: capacity or a dimension below 1, beta not above 0, an unknown ``full``, an encoder without
+            a decoder or a decoder without an encoder, an encoder that does not give codes (M, C).
         TypeError: ``dim`` or ``capacity`` is not a whole number.
 
     Example:
@@ -431,7 +440,16 @@ class DenseMemory(nn.Module):
     Chapter 2 draws its landscape.
     """
 
-    def __init__(self, dim: int | tuple[int, ...], capacity: int, beta: float = 1.0, centred: bool = True):
+    def __init__(
+        self,
+        dim: int | tuple[int, ...],
+        capacity: int,
+        beta: float = 1.0,
+        centred: bool = True,
+        full: str = "error",
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+    ):
         super().__init__()
         if not isinstance(capacity, int):
             raise TypeError(f"capacity must be a whole number of patterns, got {capacity!r}")
@@ -439,19 +457,27 @@ class DenseMemory(nn.Module):
             raise ValueError(f"capacity must be at least 1 pattern, got {capacity}")
         if not 0 < beta < float("inf"):
             raise ValueError(f"beta must be a number above 0, got {beta}")
+        if full not in FULL:
+            raise ValueError(f"full must be one of {FULL}, got {full!r}")
+        if (encoder is None) != (decoder is None):
+            raise ValueError("an encoder needs its decoder, and a decoder its encoder: give both or neither")
         self.shape = _pattern_shape(dim)
         self.dim = _size(self.shape)
         self.capacity = capacity
         self.beta = beta
         self.centred = centred
+        self.full = full
+        self.encoder, self.decoder = encoder, decoder
+        self.width = self.dim if encoder is None else _code_size(encoder, self.shape)
 
     def extra_repr(self) -> str:
-        return f"{_written(self.shape)}, capacity={self.capacity}, beta={self.beta:g}, centred={self.centred}"
+        settings = f"capacity={self.capacity}, beta={self.beta:g}, centred={self.centred}, full={self.full!r}"
+        return f"{_written(self.shape)}, {settings}"
 
     @property
     def memory_floats(self) -> int:
-        """What one memory costs: ``capacity * d`` floats, the room for its patterns, full or not."""
-        return self.capacity * self.dim
+        """What one memory costs: ``capacity * d`` floats (``C`` for ``d`` with coders), full or not."""
+        return self.capacity * self.width
 
     def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
         """Store patterns beside those already stored.
@@ -461,7 +487,8 @@ class DenseMemory(nn.Module):
             memory: what an earlier ``write`` returned, left as it was; ``None`` starts an empty one.
 
         Returns:
-            A Memory with ``"patterns"``: (B, all N so far, d), as the formulas use them.
+            A Memory with ``"patterns"``: (B, all N so far, d), as the formulas use them, or (B, all N so
+            far, C), their codes. Where the oldest gave way, the last ``capacity`` are left.
 
         Raises:
             TypeError: not a floating-point tensor.
@@ -479,16 +506,20 @@ class DenseMemory(nn.Module):
         self._check(patterns, "patterns", stored)
         new = self._inner(patterns)
         held = 0 if stored is None else stored.shape[1]
-        if held + new.shape[1] > self.capacity:
+        if self.full == "error" and held + new.shape[1] > self.capacity:
             raise ValueError(
-                f"capacity is {self.capacity} patterns: the memory holds {held}, it has no room for {new.shape[1]} more"
+                f"capacity is {self.capacity} patterns: the memory holds {held}, it has no room for {new.shape[1]} "
+                f"more (full='overwrite' lets the oldest give way)"
             )
-        return Memory({"patterns": new if stored is None else torch.cat([stored, new], dim=1)})
+        together = new if stored is None else torch.cat([stored, new], dim=1)
+        return Memory({"patterns": together[:, -self.capacity :]})
 
     def read(
         self, query: Tensor, memory: Memory, trajectory: bool = False, steps: int = 5
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Repeat ``x <- X^T softmax(beta X x)`` from each query; differentiable in query and memory.
+
+        With coders the query is encoded once, the steps are taken on codes, and what is returned is decoded.
 
         Args:
             query: (B, Q, *S), floating point; within [0, 1] if ``centred``.
@@ -516,18 +547,20 @@ class DenseMemory(nn.Module):
         stored = self._stored(memory)
         self._check(query, "query", stored)
         _check_steps(steps)
-        x = self._inner(query)
-        states = [query]
+        states = [self._inner(query)]
         for _ in range(steps):
-            x = torch.softmax(self.beta * x @ stored.mT, dim=-1) @ stored
-            states.append(self._outer(x))
-        return (states[-1], torch.stack(states)) if trajectory else states[-1]
+            states.append(torch.softmax(self.beta * states[-1] @ stored.mT, dim=-1) @ stored)
+        x = self._outer(states[-1])
+        if not trajectory:
+            return x
+        return x, torch.stack([query, *(self._outer(state) for state in states[1:-1]), x])
 
     def energy(self, x: Tensor, memory: Memory) -> Tensor:
         """The energy ``E(x) = -lse(beta, X x) + 1/2 ||x||^2``; differentiable in ``x`` and memory.
 
         If ``centred``, the ``x`` of the formula is ``2 x - 1``: then a read step is a gradient step of
-        size 1/4 in the box, 1 in the formula's own coordinates.
+        size 1/4 in the box, 1 in the formula's own coordinates. With coders it is the energy of the code of
+        ``x``; reading lowers it from code to code, which is no promise for what they decode to.
 
         Args:
             x: (B, Q, *S), floating point; within [0, 1] if ``centred``.
@@ -556,22 +589,27 @@ class DenseMemory(nn.Module):
     def _check(self, x: Tensor, name: str, stored: Tensor | None) -> None:
         low, high = (0.0, 1.0) if self.centred else (None, None)
         batch = None if stored is None else stored.shape[0]
-        check_points(x, self.shape, name, low, high, like=stored, batch=batch)
+        like = next(self.parameters(), None) if stored is None else stored
+        check_points(x, self.shape, name, low, high, like=like, batch=batch)
 
     def _stored(self, memory: Memory) -> Tensor:
-        want = f"patterns: (B, N, {self.dim})"
+        want = f"patterns: (B, N, {self.width})"
         if not isinstance(memory, Memory):
             raise TypeError(f"memory must be a Memory with {want}, got {type(memory).__name__}")
         stored = memory["patterns"] if tuple(memory) == ("patterns",) else None
-        if stored is None or stored.dim() != 3 or stored.shape[2] != self.dim:
-            raise ValueError(f"a dense memory of size {self.dim} expects a Memory with {want}, got {memory}")
+        if stored is None or stored.dim() != 3 or stored.shape[2] != self.width:
+            raise ValueError(f"a dense memory of size {self.width} expects a Memory with {want}, got {memory}")
         return stored
 
     def _inner(self, x: Tensor) -> Tensor:
+        if self.encoder is not None:
+            return self.encoder(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         flat = x.flatten(2)
         return 2 * flat - 1 if self.centred else flat
 
     def _outer(self, x: Tensor) -> Tensor:
+        if self.decoder is not None:
+            return self.decoder(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         x = x.unflatten(2, self.shape)
         if not self.centred:
             return x
@@ -594,6 +632,16 @@ def _written(shape: tuple[int, ...]) -> str:
 
 def _size(shape: tuple[int, ...]) -> int:
     return torch.Size(shape).numel()
+
+
+@torch.no_grad()
+def _code_size(encoder: nn.Module, shape: tuple[int, ...]) -> int:
+    like = next(encoder.parameters(), torch.zeros(()))
+    code = encoder(torch.zeros(1, *shape, dtype=like.dtype, device=like.device))
+    if code.dim() != 2 or len(code) != 1:
+        want = f"(M, {', '.join(map(str, shape))}) to codes (M, C)"
+        raise ValueError(f"the encoder must map patterns {want}, but one pattern gave shape {tuple(code.shape)}")
+    return code.shape[1]
 
 
 def _check_steps(steps: int) -> None:

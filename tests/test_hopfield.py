@@ -10,6 +10,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ebmm import Task, evaluate, fit, tasks
+from ebmm.baselines.coders import Decoder, Encoder
 from ebmm.hopfield import DenseMemory, Hopfield
 from ebmm.memory import Memory
 
@@ -440,6 +442,68 @@ def test_dense_writing_goes_on():
     assert first["patterns"].shape == (2, 2, 7)
 
 
+def test_in_a_full_dense_memory_the_oldest_patterns_give_way():
+    patterns = box_points(2, 7, 4)
+    model = DenseMemory(4, capacity=3, full="overwrite")
+    last = DenseMemory(4, capacity=3).write(patterns[:, -3:])["patterns"]
+    memory = model.write(patterns[:, :2])
+    for more in (patterns[:, 2:4], patterns[:, 4:]):  # the first overflows, the second fills all by itself
+        before = memory["patterns"].clone()
+        later = model.write(more, memory)
+        assert torch.equal(memory["patterns"], before)
+        memory = later
+    assert torch.equal(memory["patterns"], last)
+    assert torch.equal(model.write(patterns)["patterns"], last)
+    assert memory[:1]["patterns"].numel() == model.memory_floats == 12
+
+
+def image_coders(width=5):
+    torch.manual_seed(0)
+    encoder = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(6, width))
+    decoder = torch.nn.Sequential(torch.nn.Linear(width, 6), torch.nn.Sigmoid(), torch.nn.Unflatten(1, (2, 3)))
+    return {"encoder": encoder.double(), "decoder": decoder.double()}
+
+
+def test_with_coders_a_dense_memory_stores_and_compares_codes():
+    coders = image_coders()
+    model = DenseMemory((2, 3), capacity=4, beta=3.0, **coders)
+    patterns, query = box_points(2, 4, 2, 3), box_points(2, 3, 2, 3, seed=1)
+    memory = model.write(patterns)
+    assert memory[:1]["patterns"].numel() == model.memory_floats == 4 * 5
+    x, trajectory = model.read(query, memory, trajectory=True, steps=2)
+    energy = model.energy(query, memory)
+    assert torch.equal(trajectory[0], query) and torch.equal(trajectory[-1], x)
+    assert torch.equal(model.read(query, memory, steps=2), x)
+    for b in range(2):
+        codes = coders["encoder"](patterns[b])
+        for q in range(3):
+            code = coders["encoder"](query[b, q][None])[0]
+            log_sum = math.log(sum(math.exp(3.0 * (stored @ code).item()) for stored in codes)) / 3.0
+            assert energy[b, q].item() == pytest.approx(0.5 * (code @ code).item() - log_sum)
+            for step in (1, 2):  # between the steps nothing is decoded
+                overlaps = [math.exp(3.0 * (stored @ code).item()) for stored in codes]
+                code = sum(o * stored for o, stored in zip(overlaps, codes, strict=True)) / sum(overlaps)
+                torch.testing.assert_close(trajectory[step, b, q], coders["decoder"](code[None])[0])
+
+
+def test_gradients_reach_all_coders_of_a_dense_memory():
+    model = DenseMemory((2, 3), capacity=4, **image_coders())
+    patterns = box_points(2, 4, 2, 3)
+    model.read(box_points(2, 3, 2, 3, seed=1), model.write(patterns)).square().sum().backward()
+    assert len(list(model.parameters())) == 4
+    assert all(parameter.grad.abs().sum() > 0 for parameter in model.parameters())
+
+
+def test_a_dense_memory_learns_codes_narrower_than_its_patterns():
+    torch.manual_seed(0)
+    task = Task(tasks.CorrelatedBits(32, factors=6), tasks.FlipBits(0.1), number=4)
+    model = DenseMemory(32, capacity=4, encoder=Encoder(32, 8, hidden=64), decoder=Decoder(8, 32, hidden=64))
+    assert model.memory_floats == 32
+    before = evaluate(model, task, memories=100)["mean"]
+    fit(model, task, steps=150, learning_rate=1e-2, progress=False)
+    assert before > 8 and evaluate(model, task, memories=100)["mean"] < 0.3
+
+
 @pytest.mark.parametrize("centred", [True, False])
 def test_gradients_flow_through_a_dense_memory(centred):
     model = DenseMemory(3, capacity=4, beta=2.0, centred=centred)
@@ -588,6 +652,38 @@ ERRORS = {
         TypeError,
         "capacity must be a whole number of patterns, got 1.5",
     ),
+    "what a full memory does": (
+        lambda: DenseMemory(4, capacity=2, full="forget"),
+        ValueError,
+        "full must be one of ('error', 'overwrite'), got 'forget'",
+    ),
+    "an encoder alone": (
+        lambda: DenseMemory(4, capacity=2, encoder=torch.nn.Linear(4, 3)),
+        ValueError,
+        "an encoder needs its decoder",
+    ),
+    "a decoder alone": (
+        lambda: DenseMemory(4, capacity=2, decoder=torch.nn.Linear(3, 4)),
+        ValueError,
+        "an encoder needs its decoder, and a decoder its encoder",
+    ),
+    "an encoder without codes": (
+        lambda: DenseMemory((2, 2), capacity=2, encoder=torch.nn.Linear(2, 3), decoder=torch.nn.Linear(3, 4)),
+        ValueError,
+        "the encoder must map patterns (M, 2, 2) to codes (M, C), but one pattern gave shape (1, 2, 3)",
+    ),
+    "a dtype that the coders do not have": (
+        lambda: DenseMemory((2, 3), capacity=2, **image_coders()).write(torch.ones(1, 1, 2, 3)),
+        TypeError,
+        "patterns must be torch.float64 like the model, got torch.float32",
+    ),
+    "codes of another size": (
+        lambda: DenseMemory((2, 3), capacity=2, **image_coders()).read(
+            torch.ones(1, 1, 2, 3), DenseMemory(6, capacity=2).write(torch.ones(1, 1, 6))
+        ),
+        ValueError,
+        "a dense memory of size 5 expects a Memory with patterns: (B, N, 5), got Memory(patterns: (1, 1, 6)",
+    ),
     "too many at once": (
         lambda: DENSE.write(BITS),
         ValueError,
@@ -596,7 +692,7 @@ ERRORS = {
     "too many": (
         lambda: DENSE.write(BITS[:, :1], DENSE.write(BITS[:, :2])),
         ValueError,
-        "capacity is 2 patterns: the memory holds 2, it has no room for 1 more",
+        "capacity is 2 patterns: the memory holds 2, it has no room for 1 more (full='overwrite' lets the oldest",
     ),
     "dense outside the box": (
         lambda: DENSE.write(BITS[:, :2] - 2),

@@ -1,0 +1,148 @@
+"""Static encoders and decoders: what every trained rival puts before and behind its memory.
+
+An encoder maps patterns (M, *S) in [0, 1] to codes (M, C), a decoder codes (M, C) to patterns
+(M, *S) in [0, 1]. Both are only meta-learned and cost no memory floats. Any two modules of these
+shapes serve; those here are for vectors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Sine(nn.Module):
+    """The sine of each element, as an activation: it folds a line many times, where others bend it once.
+
+    Shape:
+        x and returned tensor: any, the same.
+
+    Example:
+        >>> Sine()(torch.tensor([0.0, torch.pi / 2]))
+        tensor([0., 1.])
+
+    Sitzmann and others, *Implicit Neural Representations with Periodic Activation Functions* (2020).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.sin(x)
+
+
+class Encoder(nn.Module):
+    """A linear map plus a perceptron with one hidden layer, on ``s = 2x − 1``.
+
+    Args:
+        features: d, size of a pattern.
+        width: C, size of a code.
+        hidden: width of the hidden layer.
+
+    Shape:
+        x: (M, d) in [0, 1]. returns: (M, C).
+
+    Example:
+        >>> Encoder(64, width=20)(torch.rand(5, 64)).shape
+        torch.Size([5, 20])
+    """
+
+    def __init__(self, features: int, width: int, hidden: int = 256):
+        super().__init__()
+        self.linear = nn.Linear(features, width)
+        self.network = nn.Sequential(nn.Linear(features, hidden), nn.SiLU(), nn.Linear(hidden, width, bias=False))
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = 2 * x - 1
+        return self.linear(signs) + self.network(signs)
+
+
+class Decoder(nn.Module):
+    """A linear map plus a perceptron with one hidden layer, and a sigmoid that leads into [0, 1].
+
+    Args:
+        width: C, size of a code.
+        features: d, size of a pattern.
+        hidden: width of the hidden layer.
+        activation: makes the hidden layer's activation, such as ``nn.SiLU`` or :class:`Sine`.
+
+    Shape:
+        code: (M, C). returns: (M, d) in [0, 1].
+
+    Example:
+        >>> Decoder(20, features=64)(torch.randn(5, 20)).shape
+        torch.Size([5, 64])
+    """
+
+    def __init__(self, width: int, features: int, hidden: int = 256, activation: Callable[[], nn.Module] = nn.SiLU):
+        super().__init__()
+        self.linear = nn.Linear(width, features)
+        self.network = nn.Sequential(nn.Linear(width, hidden), activation(), nn.Linear(hidden, features, bias=False))
+
+    def forward(self, code: Tensor) -> Tensor:
+        return torch.sigmoid(self.linear(code) + self.network(code))
+
+
+def packing_coders(features: int, width: int, hidden: int = 256) -> tuple[Encoder, Decoder]:
+    """An encoder and its decoder that can put several bits into each number of a code kept exactly.
+
+    They start as a positional notation: element ``i`` goes to number ``i mod C``, and the elements that
+    share a number have weights 1, ½, ¼ …; with C ≥ d each has its own. The decoder starts with the
+    transpose, which reads the first of them; the others lie in folds of the number, so its
+    perceptron is of sines. From other starts, or with other activations, training finds this packing
+    late or not at all.
+
+    Args:
+        features: d, size of a pattern.
+        width: C, size of a code.
+        hidden: width of both hidden layers.
+
+    Returns:
+        An :class:`Encoder` and a :class:`Decoder`.
+
+    Example:
+        >>> encoder, decoder = packing_coders(3, width=2)
+        >>> encoder.linear.weight.data
+        tensor([[1.0000, 0.0000, 0.5000],
+                [0.0000, 1.0000, 0.0000]])
+        >>> bits = torch.tensor([[1.0, 0.0, 1.0]])
+        >>> (decoder(encoder(bits)) > 0.5).float()                  # the start suffices for so few
+        tensor([[1., 0., 1.]])
+    """
+    encoder, decoder = Encoder(features, width, hidden), Decoder(width, features, hidden, Sine)
+    element = torch.arange(features)
+    with torch.no_grad():
+        for linear in (encoder.linear, decoder.linear):
+            linear.weight.zero_()
+            linear.bias.zero_()
+        encoder.linear.weight[element % width, element] = 0.5 ** (element // width)
+        for weight in encoder.network[-1].parameters():
+            weight.mul_(0.1)
+        decoder.linear.weight.copy_(2 * encoder.linear.weight.mT)
+    return encoder, decoder
+
+
+def apply(coder: nn.Module, x: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
+    """A coder on (B, N, ...): all memories' patterns or codes as one batch, (B, N, ...) again.
+
+    Args:
+        coder: maps (M, ...) to (M, ...).
+        x: (B, N, ...).
+        shape: what the coder must give for each of the M; ``None`` accepts any.
+
+    Returns:
+        (B, N, *shape).
+
+    Raises:
+        ValueError: the coder gives another shape.
+
+    Example:
+        >>> apply(Encoder(8, width=3), torch.rand(2, 5, 8), (3,)).shape
+        torch.Size([2, 5, 3])
+    """
+    coded = coder(x.flatten(0, 1))
+    want = (x.shape[0] * x.shape[1], *(coded.shape[1:] if shape is None else shape))
+    if tuple(coded.shape) != want:
+        raise ValueError(
+            f"{type(coder).__name__} must map {tuple(x.flatten(0, 1).shape)} to {want}, it gave {tuple(coded.shape)}"
+        )
+    return coded.unflatten(0, x.shape[:2])

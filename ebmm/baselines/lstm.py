@@ -1,0 +1,213 @@
+"""The long short-term memory: patterns are read one after the other into a state of fixed size.
+
+The honest floor of the contest: nothing in it is made for addressing by content. Letters: B memories,
+N patterns, Q queries, L layers, H hidden units, S the shape of a pattern.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ebmm.baselines.coders import Decoder, Encoder, apply
+from ebmm.memory import Memory, check_points
+
+STORE, RECALL = 1.0, -1.0
+
+
+class LSTMLayer(nn.Module):
+    """One layer of long short-term memory cells: gates from the input and the layer's own last output.
+
+    With input ``a``, output ``h`` and cells ``c``, and for each gate its own rows of ``W``, ``U``, ``b``:
+
+    - ``i, f, o = sigmoid(W a + U h + b)``, the input, forget and output gates,
+    - ``g = tanh(W a + U h + b)``, the candidate,
+    - ``c ← f ⊙ c + i ⊙ g``  and  ``h ← o ⊙ tanh(c)``.
+
+    The forget gates' biases start at 1, so that cells keep what they hold at first; all others at 0.
+
+    Args:
+        inputs: A, size of an input.
+        hidden: H, cells of the layer.
+
+    Shape:
+        inputs: (N, ..., A), N steps. output, cell: (..., H), or such that they broadcast to it, the state
+        before. returns: the outputs of all steps, (N, ..., H), and the last cells, (..., H).
+
+    Example:
+        >>> layer = LSTMLayer(5, hidden=3)
+        >>> outputs, cell = layer(torch.rand(7, 2, 5), torch.zeros(2, 3), torch.zeros(2, 3))
+        >>> outputs.shape, cell.shape
+        (torch.Size([7, 2, 3]), torch.Size([2, 3]))
+
+    Hochreiter and Schmidhuber, *Long Short-Term Memory* (1997); the forget gate: Gers, Schmidhuber and
+    Cummins, *Learning to Forget* (2000).
+    """
+
+    def __init__(self, inputs: int, hidden: int):
+        super().__init__()
+        self.from_input = nn.Linear(inputs, 4 * hidden)
+        self.recurrent = nn.Parameter(torch.empty(hidden, 4 * hidden))  # U transposed: faster on the way back
+        with torch.no_grad():
+            self.from_input.bias.zero_()
+            self.from_input.bias[hidden : 2 * hidden] = 1
+            self.recurrent.uniform_(-(hidden**-0.5), hidden**-0.5)
+
+    def forward(self, inputs: Tensor, output: Tensor, cell: Tensor) -> tuple[Tensor, Tensor]:
+        outputs = []
+        for from_input in self.from_input(inputs):  # W a + b depends on no state: all N at once
+            admit, keep, show, candidate = (from_input + output @ self.recurrent).chunk(4, dim=-1)
+            cell = torch.sigmoid(keep) * cell + torch.sigmoid(admit) * torch.tanh(candidate)
+            output = torch.sigmoid(show) * torch.tanh(cell)
+            outputs.append(output)
+        return torch.stack(outputs), cell
+
+
+class LSTMMemory(nn.Module):
+    """A recurrent network that reads the patterns, then each query in one more step from the same state.
+
+    An input is a pattern's code and a flag, +1 to store and −1 to recall. The memory is the state after
+    the last pattern, output and cells of each layer. A query enters the gates as a pattern does, and the
+    decoder sees the layers' outputs after that step, nothing else.
+
+    Beyond the standard form, with more than one layer: each also sees the input, and the decoder sees all
+    their outputs (Graves 2013). Without these paths several layers learn slowly even to copy the query.
+    Of equal memory, L layers of H cells take about 2/L of the arithmetic of one layer of L·H cells.
+
+    Args:
+        features: d, the size of a pattern, or its shape S.
+        hidden: H, cells of each layer, at least 1.
+        layers: L, at least 1; each also reads the outputs of the one before.
+        encoder: maps patterns (M, *S) to codes (M, C); ``None``: an :class:`ebmm.baselines.coders.Encoder`,
+            for vectors.
+        decoder: maps outputs (M, L·H) to patterns (M, *S) in [0, 1]; ``None``: a
+            :class:`ebmm.baselines.coders.Decoder`, for vectors.
+        width: C, size of a code.
+
+    Raises:
+        ValueError: a size below 1, or no coders given for patterns that are not vectors.
+
+    Example:
+        >>> model = LSTMMemory(64, hidden=520, layers=2)
+        >>> patterns = torch.randint(0, 2, (3, 16, 64)).float()
+        >>> memory = model.write(patterns)
+        >>> memory["cell"].shape, model.read(patterns, memory).shape, model.memory_floats
+        (torch.Size([3, 2, 520]), torch.Size([3, 16, 64]), 2080)
+
+    Graves, *Generating Sequences With Recurrent Neural Networks* (2013). Paper, table 1, row 6.
+    """
+
+    def __init__(
+        self,
+        features: int | tuple[int, ...],
+        hidden: int,
+        layers: int = 1,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        width: int = 128,
+    ):
+        super().__init__()
+        self.pattern_shape = (features,) if isinstance(features, int) else tuple(features)
+        if min(*self.pattern_shape, hidden, layers, width) < 1:
+            raise ValueError(
+                f"features, hidden, layers and width must be at least 1, got {features}, {hidden}, {layers} and {width}"
+            )
+        if len(self.pattern_shape) != 1 and (encoder is None or decoder is None):
+            raise ValueError(f"patterns of shape {self.pattern_shape} need an encoder and a decoder of your own")
+        self.hidden, self.width = hidden, width
+        self.encoder = Encoder(self.pattern_shape[0], width) if encoder is None else encoder
+        self.decoder = Decoder(layers * hidden, self.pattern_shape[0]) if decoder is None else decoder
+        self.layers = nn.ModuleList(LSTMLayer(width + 1 + (hidden if i else 0), hidden) for i in range(layers))
+
+    def extra_repr(self) -> str:
+        return f"{self.pattern_shape}, hidden={self.hidden}, width={self.width}"
+
+    @property
+    def memory_floats(self) -> int:
+        """What one memory costs: 2·L·H floats, output and cells of each layer."""
+        return 2 * len(self.layers) * self.hidden
+
+    def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
+        """Read the patterns in their order, from an empty state or from that of an old memory.
+
+        Args:
+            patterns: (B, N, *S), the model's dtype, in [0, 1].
+            memory: what an earlier ``write`` returned, left as it was; ``None`` starts with zeros.
+
+        Returns:
+            A Memory. ``"output"`` and ``"cell"``: (B, L, H) each.
+
+        Raises:
+            TypeError, ValueError: patterns of a wrong shape, dtype or range; coders that do not give the
+                sizes they should; a foreign memory.
+
+        Example:
+            >>> model = LSTMMemory(8, hidden=5)
+            >>> patterns = torch.rand(1, 4, 8)
+            >>> at_once, half = model.write(patterns), model.write(patterns[:, :2])
+            >>> torch.allclose(model.write(patterns[:, 2:], half)["cell"], at_once["cell"], atol=1e-6)
+            True
+        """
+        if memory is None:
+            self._check(patterns, "patterns", None)
+            outputs = cells = patterns.new_zeros(patterns.shape[0], len(self.layers), self.hidden)
+        else:
+            outputs, cells = self._state_of(memory)
+            self._check(patterns, "patterns", memory)
+        shown, kept = self._run(self._inputs(patterns, STORE).transpose(0, 1), outputs, cells)
+        return Memory(
+            {"output": torch.stack([output[-1] for output in shown], dim=1), "cell": torch.stack(kept, dim=1)}
+        )
+
+    def read(self, query: Tensor, memory: Memory, trajectory: bool = False):
+        """Take one more step with each query, each from the state that was written, and decode its output.
+
+        Args:
+            query: (B, Q, *S), the model's dtype, in [0, 1].
+            memory: B memories.
+            trajectory: also return the query and what was read, as one tensor.
+
+        Returns:
+            (B, Q, *S), and with ``trajectory`` also (2, B, Q, *S): the query first, what is read last.
+
+        Raises:
+            TypeError, ValueError: as for ``write``.
+
+        Example:
+            >>> model = LSTMMemory(8, hidden=5)
+            >>> model.read(torch.rand(2, 3, 8), model.write(torch.rand(2, 4, 8))).shape
+            torch.Size([2, 3, 8])
+        """
+        outputs, cells = self._state_of(memory)
+        self._check(query, "query", memory)
+        # One step for all queries at once, each from the same state: (B, 1, H) beside (B, Q, H).
+        shown, _ = self._run(self._inputs(query, RECALL)[None], outputs.unsqueeze(2), cells.unsqueeze(2))
+        x = apply(self.decoder, torch.cat(shown, dim=-1)[0], self.pattern_shape)
+        return (x, torch.stack([query, x])) if trajectory else x
+
+    def _run(self, inputs: Tensor, outputs: Tensor, cells: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Each layer over all steps: its outputs (N, ..., H) and last cells; layers are dimension 1 of the state."""
+        below, shown, kept = inputs, [], []
+        for layer, output, cell in zip(self.layers, outputs.unbind(1), cells.unbind(1), strict=True):
+            output, cell = layer(below, output, cell)
+            below = torch.cat([inputs, output], dim=-1)
+            shown.append(output)
+            kept.append(cell)
+        return shown, kept
+
+    def _inputs(self, x: Tensor, flag: float) -> Tensor:
+        codes = apply(self.encoder, x, (self.width,))
+        return torch.cat([codes, torch.full_like(codes[..., :1], flag)], dim=-1)
+
+    def _state_of(self, memory: Memory) -> tuple[Tensor, Tensor]:
+        size = (len(self.layers), self.hidden)
+        want = f"output and cell: (B, {size[0]}, {size[1]})"
+        if not isinstance(memory, Memory):
+            raise TypeError(f"memory must be a Memory with {want}, got {type(memory).__name__}")
+        if {name: tuple(state.shape[1:]) for name, state in memory.items()} != {"output": size, "cell": size}:
+            raise ValueError(f"this LSTM expects a Memory with {want}, got {memory}")
+        return memory["output"], memory["cell"]
+
+    def _check(self, x: Tensor, name: str, memory: Memory | None) -> None:
+        batch = None if memory is None else memory.batch_size
+        check_points(x, self.pattern_shape, name, 0.0, 1.0, like=next(self.parameters()), batch=batch)

@@ -1,0 +1,91 @@
+"""The coders before and behind a memory: what they compute, how they start, and what they refuse."""
+
+import pytest
+import torch
+from torch import nn
+
+from ebmm.baselines.coders import Decoder, Encoder, Sine, apply, packing_coders
+
+
+def random_bits(*shape, seed=0):
+    return torch.randint(0, 2, shape, generator=torch.Generator().manual_seed(seed)).float()
+
+
+def test_an_encoder_is_a_line_plus_a_perceptron_of_signs():
+    encoder, x = Encoder(6, width=4, hidden=5).double(), torch.rand(3, 6, dtype=torch.float64)
+    first, _, last = encoder.network
+    for row, code in zip(x, encoder(x), strict=True):
+        signs = 2 * row - 1
+        hidden = first.weight @ signs + first.bias
+        expected = encoder.linear.weight @ signs + encoder.linear.bias + last.weight @ (hidden * hidden.sigmoid())
+        assert torch.allclose(code, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("activation", [nn.Tanh, Sine])
+def test_a_decoder_is_the_sigmoid_of_a_line_plus_a_perceptron(activation):
+    decoder, codes = Decoder(4, features=6, hidden=5, activation=activation).double(), torch.randn(3, 4).double()
+    first, _, last = decoder.network
+    function = {nn.Tanh: torch.tanh, Sine: torch.sin}[activation]
+    for code, x in zip(codes, decoder(codes), strict=True):
+        hidden = function(first.weight @ code + first.bias)
+        expected = torch.sigmoid(decoder.linear.weight @ code + decoder.linear.bias + last.weight @ hidden)
+        assert torch.allclose(x, expected, rtol=0, atol=1e-12)
+
+
+def test_codes_of_any_size_decode_into_the_box():
+    x = Decoder(4, features=6)(1000 * torch.randn(50, 4))
+    assert x.min() >= 0 and x.max() <= 1
+
+
+def test_packing_starts_as_a_positional_notation():
+    encoder, decoder = packing_coders(8, width=3)
+    weight = torch.tensor([[1, 0, 0, 0.5, 0, 0, 0.25, 0], [0, 1, 0, 0, 0.5, 0, 0, 0.25], [0, 0, 1, 0, 0, 0.5, 0, 0]])
+    assert torch.equal(encoder.linear.weight, weight)
+    assert torch.equal(decoder.linear.weight, 2 * weight.T)
+    assert not encoder.linear.bias.any() and not decoder.linear.bias.any()
+
+
+@pytest.mark.parametrize("width", [32, 40])
+def test_codes_with_room_for_each_bit_need_no_training(width):
+    torch.manual_seed(0)
+    encoder, decoder = packing_coders(32, width)
+    x = random_bits(500, 32)
+    assert torch.equal((decoder(encoder(x)) > 0.5).float(), x)
+
+
+def test_packing_learns_to_put_two_bits_into_one_number():
+    torch.manual_seed(0)
+    encoder, decoder = packing_coders(16, width=8, hidden=64)
+    optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-2)
+    fresh = random_bits(1000, 16, seed=1)
+    before = ((decoder(encoder(fresh)) > 0.5) != fresh.bool()).float().mean()
+    for step in range(200):
+        x = random_bits(128, 16, seed=2 + step)
+        loss = (decoder(encoder(x)) - x).square().sum(-1).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    wrong = ((decoder(encoder(fresh)) > 0.5) != fresh.bool()).float().mean()
+    assert before > 0.1 and wrong < 0.005, f"{before:.1%} wrong bits before training, {wrong:.1%} after"
+
+
+def test_apply_codes_every_pattern_of_every_memory():
+    encoder, x = Encoder(6, width=4), torch.rand(2, 3, 6)
+    codes = apply(encoder, x, (4,))
+    assert codes.shape == (2, 3, 4)
+    for b in range(2):
+        for n in range(3):
+            assert torch.allclose(codes[b, n], encoder(x[b, n][None])[0], atol=1e-6)
+
+
+def test_apply_serves_coders_of_any_shape():
+    fold = nn.Unflatten(1, (2, 3))
+    assert apply(fold, torch.rand(4, 5, 6)).shape == (4, 5, 2, 3)
+    assert apply(nn.Flatten(), torch.rand(4, 5, 2, 3), (6,)).shape == (4, 5, 6)
+
+
+def test_apply_says_which_coder_gives_which_wrong_shape():
+    with pytest.raises(ValueError, match=r"Encoder must map \(6, 8\) to \(6, 5\), it gave \(6, 4\)"):
+        apply(Encoder(8, width=4), torch.rand(2, 3, 8), (5,))
+    with pytest.raises(ValueError, match=r"Flatten must map \(6, 8\) to \(6, 8\), it gave \(48,\)"):
+        apply(nn.Flatten(0), torch.rand(2, 3, 8), (8,))

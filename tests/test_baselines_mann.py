@@ -1,0 +1,373 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from ebmm import Memory, Task, evaluate, fit, tasks
+from ebmm.baselines.mann import EMPTY, MANN, rows_and_width
+
+DIM = 6
+
+
+def make(carry_state=False, heads=2, rows=3, seed=0, **options):
+    """A float64 model whose gates are open, so that every term of a write counts."""
+    torch.manual_seed(seed)
+    model = MANN(DIM, rows, 4, heads, controller=5, code_width=7, carry_state=carry_state, **options).double()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(0.2 * torch.randn_like(parameter))
+        model.to_gates.bias.fill_(0.3)
+        model.log_sharpness.copy_(torch.linspace(0.5, 1.5, heads)[:, None])
+    return model
+
+
+def patterns_for(memories=2, number=5, seed=1):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.rand(memories, number, DIM, generator=generator, dtype=torch.double)
+
+
+def sigmoid(x):
+    return 1 / (1 + math.exp(-x))
+
+
+def naive_controller(model, x, state):
+    """One step for one pattern, unit by unit; the state is a dict of lists."""
+    units = model.controller
+    code = model.encoder(x[None])[0]
+    drive = (model.from_code.weight @ code + model.from_code.bias).tolist()
+    if model.carry_state:
+        reads = [r for head in naive_reads(state["weights"], state["matrix"]) for r in head]
+        seen = torch.tensor(state["output"] + reads, dtype=torch.double)
+        back = (model.recurrent.weight @ seen + model.recurrent.bias).tolist()
+        drive = [d + b for d, b in zip(drive, back, strict=True)]
+    output, cells = [], []
+    for u in range(units):
+        cell = sigmoid(drive[u]) * math.tanh(drive[2 * units + u])
+        if model.carry_state:
+            cell += sigmoid(drive[3 * units + u]) * state["cell"][u]
+        cells.append(cell)
+        output.append(sigmoid(drive[units + u]) * math.tanh(cell))
+    seen = torch.tensor(output, dtype=torch.double)
+    keys = (model.to_keys.weight @ seen + model.to_keys.bias).reshape(model.heads, model.width).tolist()
+    gates = [sigmoid(a) for a in (model.to_gates.weight @ seen + model.to_gates.bias).tolist()]
+    return output, cells, keys, gates
+
+
+def naive_address(model, keys, matrix):
+    weights = []
+    for head, key in enumerate(keys):
+        sharpness = math.exp(model.log_sharpness[head].item())
+        exponentials = []
+        for row in matrix:
+            product = sum(k * m for k, m in zip(key, row, strict=True))
+            exponentials.append(math.exp(sharpness * product / (math.hypot(*key) * (math.hypot(*row) + EMPTY))))
+        weights.append([e / sum(exponentials) for e in exponentials])
+    return weights
+
+
+def naive_reads(weights, matrix):
+    return [
+        [sum(w * row[i] for w, row in zip(head, matrix, strict=True)) for i in range(len(matrix[0]))]
+        for head in weights
+    ]
+
+
+def naive_write(model, patterns):
+    rows, width, heads = model.rows, model.width, model.heads
+    state = {
+        "matrix": [[1e-6] * width for _ in range(rows)],
+        "usage": [0.0] * rows,
+        "weights": [[0.0] * rows for _ in range(heads)],
+        "output": [0.0] * model.controller,
+        "cell": [0.0] * model.controller,
+    }
+    for x in patterns:
+        state["output"], state["cell"], keys, gates = naive_controller(model, x, state)
+        least = min(range(rows), key=lambda row: state["usage"][row])
+        written = [
+            [g * w + (1 - g) * (row == least) for row, w in enumerate(head)]
+            for g, head in zip(gates, state["weights"], strict=True)
+        ]
+        state["matrix"][least] = [0.0] * width
+        state["matrix"] = [
+            [m + sum(written[h][row] * keys[h][i] for h in range(heads)) for i, m in enumerate(old)]
+            for row, old in enumerate(state["matrix"])
+        ]
+        state["weights"] = naive_address(model, keys, state["matrix"])
+        state["usage"] = [
+            model.decay * u + sum(state["weights"][h][row] + written[h][row] for h in range(heads))
+            for row, u in enumerate(state["usage"])
+        ]
+    return state
+
+
+def naive_read(model, query, state):
+    output, _, keys, _ = naive_controller(model, query, state)
+    reads = naive_reads(naive_address(model, keys, state["matrix"]), state["matrix"])
+    found = torch.tensor(output + [r for head in reads for r in head], dtype=torch.double)
+    return model.decoder(found[None])[0]
+
+
+def by_usage(matrix, usage):
+    """The rows in the order of their usage: which of several unused rows is taken first is left open."""
+    return matrix.gather(1, usage.argsort(1)[..., None].expand_as(matrix)), usage.sort(1).values
+
+
+@pytest.mark.parametrize("carry_state", [False, True])
+@pytest.mark.parametrize("heads", [1, 3])
+@torch.no_grad()
+def test_write_and_read_equal_the_naive_loop(carry_state, heads):
+    model, patterns = make(carry_state, heads), patterns_for()
+    memory = model.write(patterns)
+    x = model.read(1 - patterns, memory)
+    for b in range(2):
+        state = naive_write(model, patterns[b])
+        found = by_usage(memory["matrix"][b : b + 1], memory["usage"][b : b + 1])
+        expected = by_usage(*(torch.tensor([state[name]], dtype=torch.double) for name in ("matrix", "usage")))
+        torch.testing.assert_close(found, expected, rtol=1e-6, atol=1e-7)
+        slow = torch.stack([naive_read(model, query, state) for query in 1 - patterns[b]])
+        torch.testing.assert_close(x[b], slow, rtol=1e-6, atol=1e-7)
+
+
+@torch.no_grad()
+def test_a_closed_gate_puts_each_key_alone_into_the_row_used_longest_ago():
+    model = make(heads=1, rows=2)
+    model.to_gates.bias.fill_(-100)
+    patterns = patterns_for(1, 3)
+    output, _ = model._step(model.from_code(model._encoded(patterns)))
+    keys = model._keys_and_gates(output)[0][0, :, 0]
+    model.log_sharpness.fill_(10)  # reading finds the row that was just written, and nothing else
+    for number, rows in [(1, [0]), (2, [0, 1]), (3, [2, 1])]:
+        matrix = model.write(patterns[:, :number])["matrix"][0]
+        torch.testing.assert_close(matrix[: len(rows)], keys[rows])
+    memory = model.write(patterns)
+    # The row of pattern 2 is one step old; row 0 was used by pattern 1, two steps ago, and now by pattern 3.
+    torch.testing.assert_close(memory["usage"][0], torch.tensor([2 * 0.95**2 + 2, 2 * 0.95], dtype=torch.double))
+    torch.testing.assert_close(memory["weights"][0, 0], torch.tensor([1.0, 0.0], dtype=torch.double))
+
+
+@torch.no_grad()
+def test_an_open_gate_writes_where_the_head_last_read():
+    model = make(heads=1, rows=2)
+    patterns = patterns_for(1, 2)
+    keys = model._keys_and_gates(model._step(model.from_code(model._encoded(patterns)))[0])[0][0, :, 0]
+    model.log_sharpness.fill_(10)
+    model.to_gates.weight.zero_()
+    model.to_gates.bias.fill_(-100)
+    memory = model.write(patterns[:, :1])
+    model.to_gates.bias.fill_(100)
+    matrix = model.write(patterns[:, 1:], memory)["matrix"][0]
+    torch.testing.assert_close(matrix, torch.stack([keys[0] + keys[1], 0 * keys[0]]))  # row 1 was erased all the same
+
+
+def test_learns_an_easy_task():
+    torch.manual_seed(0)
+    task = Task(tasks.RandomBits(24), tasks.FlipBits(0.05), number=4)
+    model = MANN(24, rows=4, width=40, heads=2, controller=100)
+    fit(model, task, steps=250, memories=16, learning_rate=3e-3, progress=False)
+    assert evaluate(model, task, memories=200, seed=1)["mean"] < 0.24
+
+
+@pytest.mark.parametrize(
+    ("options", "floats"),
+    [
+        ({"rows": 16, "width": 125}, 2080),
+        ({"rows": 16, "width": 128, "heads": 1}, 2080),
+        ({"rows": 16, "width": 100, "carry_state": True}, 16 * 105 + 2 * 200),
+        ({"rows": 8, "width": 10, "heads": 3, "controller": 7, "carry_state": True}, 8 * 14 + 2 * 7),
+    ],
+)
+def test_memory_floats_count_all_that_travels(options, floats):
+    model = MANN(64, **options)
+    memory = model.write(torch.rand(1, 3, 64))
+    assert model.memory_floats == floats == sum(tensor.numel() for tensor in memory.values())
+    assert sum(tensor.numel() for tensor in model.initial_memory().values()) == floats
+
+
+@pytest.mark.parametrize("budget", [2080, 8256])
+@pytest.mark.parametrize("number", [8, 16, 24, 32, 48, 64, 96])
+@pytest.mark.parametrize("heads", [1, 4])
+def test_rows_and_width_use_the_budget_and_never_more(budget, number, heads):
+    rows, width = rows_and_width(budget, number, heads)
+    model = MANN(64, rows, width, heads)
+    assert rows == number and budget - rows < model.memory_floats <= budget
+
+
+def test_a_budget_too_small_is_refused():
+    with pytest.raises(ValueError, match="80 floats are too few for 16 rows, each with 5 of bookkeeping"):
+        rows_and_width(80, 16)
+    assert rows_and_width(96, 16) == (16, 1)
+
+
+@pytest.mark.parametrize("carry_state", [False, True])
+@torch.no_grad()
+def test_writing_in_two_calls_equals_writing_in_one(carry_state):
+    model, patterns = make(carry_state), patterns_for(number=7)
+    first = model.write(patterns[:, :3])
+    before = {name: tensor.clone() for name, tensor in first.items()}
+    twice, once = model.write(patterns[:, 3:], first), model.write(patterns)
+    torch.testing.assert_close(model.read(patterns, twice), model.read(patterns, once))
+    for one, other in zip(
+        by_usage(twice["matrix"], twice["usage"]), by_usage(once["matrix"], once["usage"]), strict=True
+    ):
+        torch.testing.assert_close(one, other)
+    for name in set(once) - {"matrix", "usage", "weights"}:
+        torch.testing.assert_close(twice[name], once[name])
+    assert all(torch.equal(first[name], before[name]) for name in before)
+    assert not torch.allclose(model.read(patterns, first), model.read(patterns, twice))
+
+
+@pytest.mark.parametrize("carry_state", [False, True])
+@torch.no_grad()
+def test_memories_do_not_see_each_other(carry_state):
+    model, patterns = make(carry_state), patterns_for(memories=3)
+    together = model.write(patterns)
+    alone = model.read(patterns[1:2], model.write(patterns[1:2]))
+    torch.testing.assert_close(model.read(patterns, together)[1:2], alone)
+    torch.testing.assert_close(model.read(patterns[1:2], together[1]), alone)
+
+
+@pytest.mark.parametrize("carry_state", [False, True])
+@torch.no_grad()
+def test_queries_do_not_see_each_other(carry_state):
+    model, patterns = make(carry_state), patterns_for()
+    memory = model.write(patterns)
+    together = model.read(patterns, memory)
+    one_by_one = torch.cat([model.read(query, memory) for query in patterns.flip(1).split(1, dim=1)], dim=1)
+    torch.testing.assert_close(together, one_by_one.flip(1))
+
+
+def test_the_state_travels_only_if_it_is_carried():
+    patterns = patterns_for()
+    assert set(make().write(patterns)) == {"matrix", "usage", "weights"}
+    model = make(carry_state=True)
+    memory = model.write(patterns)
+    other = dict(memory) | {"cell": torch.zeros_like(memory["cell"])}
+    assert not torch.allclose(model.read(patterns, memory), model.read(patterns, Memory(other)))
+
+
+@pytest.mark.parametrize("carry_state", [False, True])
+def test_gradients_reach_every_parameter(carry_state):
+    torch.manual_seed(0)
+    model, patterns = MANN(DIM, 3, 4, carry_state=carry_state).double(), patterns_for()
+    model.read(patterns, model.write(patterns)).square().sum().backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None and (parameter.grad != 0).any(), name
+        assert parameter.grad.isfinite().all(), name
+
+
+@pytest.mark.parametrize("carry_state", [False, True])
+def test_gradients_equal_finite_differences(carry_state):
+    model, patterns = make(carry_state), patterns_for()
+
+    def loss():
+        return (model.read(1 - patterns, model.write(patterns)) - patterns).square().sum()
+
+    gradients = torch.autograd.grad(loss(), list(model.parameters()))
+    generator = torch.Generator().manual_seed(2)
+    for (key, parameter), gradient in zip(model.named_parameters(), gradients, strict=True):
+        direction = torch.randn(parameter.shape, generator=generator, dtype=torch.double)
+        with torch.no_grad():
+            parameter.add_(1e-6 * direction)
+            above = loss()
+            parameter.sub_(2e-6 * direction)
+            below = loss()
+            parameter.add_(1e-6 * direction)
+        measured = ((above - below) / 2e-6).item()
+        assert measured == pytest.approx((gradient * direction).sum().item(), rel=1e-4, abs=1e-7), key
+
+
+@pytest.mark.parametrize("heads", [1, 4])
+def test_gradients_stay_moderate_while_rows_are_nearly_empty(heads):
+    for seed in range(3):
+        torch.manual_seed(seed)
+        model, patterns = MANN(64, *rows_and_width(2080, 32, heads), heads), torch.randint(0, 2, (4, 32, 64)).float()
+        loss = (model.read(patterns, model.write(patterns)) - patterns).square().sum(-1).mean()
+        norms = [gradient.norm() for gradient in torch.autograd.grad(loss, list(model.parameters()))]
+        assert torch.stack(norms).norm() < 50
+
+
+@torch.no_grad()
+def test_reading_gives_values_in_the_box_and_the_trajectory_starts_at_the_query():
+    model, patterns = make(), patterns_for()
+    x, trajectory = model.read(patterns[:, :2], model.write(patterns), trajectory=True)
+    assert x.shape == (2, 2, DIM) and trajectory.shape == (2, 2, 2, DIM)
+    assert torch.equal(trajectory[0], patterns[:, :2]) and torch.equal(trajectory[1], x)
+    assert (x >= 0).all() and (x <= 1).all()
+
+
+def test_patterns_of_any_shape_with_coders_of_your_own():
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 7))
+    decoder = nn.Sequential(nn.Linear(5 + 2 * 4, 12), nn.Sigmoid(), nn.Unflatten(1, (3, 4)))
+    model = MANN((3, 4), 6, 4, heads=2, controller=5, encoder=encoder, decoder=decoder, code_width=7)
+    patterns = torch.rand(2, 5, 3, 4)
+    assert model.read(patterns, model.write(patterns)).shape == patterns.shape
+
+
+# The door
+
+
+@pytest.mark.parametrize(
+    ("patterns", "error", "words"),
+    [
+        (torch.zeros(2, 3, 5), ValueError, r"\(B, N, 6\), got \(2, 3, 5\)"),
+        (torch.zeros(2, 0, 6), ValueError, "must not be empty"),
+        (torch.full((2, 3, 6), 1.5), ValueError, r"lie in \[0, 1\], got values from 1.5"),
+        (torch.full((2, 3, 6), float("nan")), ValueError, "finite"),
+        (torch.zeros(2, 3, 6, dtype=torch.long), TypeError, "floating point, got torch.int64"),
+        (torch.zeros(2, 3, 6).double(), TypeError, "torch.float32 like the model"),
+        ([[0.0]], TypeError, "torch tensor .* got list"),
+    ],
+)
+def test_bad_patterns_are_refused_with_what_was_given(patterns, error, words):
+    model = MANN(6, 3, 4)
+    with pytest.raises(error, match=words):
+        model.write(patterns)
+    with pytest.raises(error, match=words):
+        model.read(patterns, model.initial_memory(2))
+
+
+def test_a_foreign_memory_is_refused():
+    model = MANN(6, 3, 4)
+    query = torch.zeros(2, 1, 6)
+    for foreign in [
+        Memory({"other": torch.zeros(2, 1)}),
+        MANN(6, 3, 5).initial_memory(2),
+        MANN(6, 3, 4, carry_state=True).initial_memory(2),
+        None,
+    ]:
+        with pytest.raises(ValueError, match=r"expected a Memory with .*'matrix': \(3, 4\).*, got"):
+            model.read(query, foreign)
+    with pytest.raises(ValueError, match="expected a Memory"):
+        model.write(query, {"matrix": torch.zeros(2, 3, 4)})
+    with pytest.raises(ValueError, match="addresses 2 memories .* holds 3"):
+        model.read(query, model.initial_memory(3))
+    with pytest.raises(ValueError, match="addresses 2 memories .* holds 3"):
+        model.write(query, model.initial_memory(3))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"rows": 0}, "at least 1, got 6, 0, 4, 4, 200 and 128"),
+        ({"width": 0}, "at least 1"),
+        ({"heads": 0}, "at least 1"),
+        ({"controller": 0}, "at least 1"),
+        ({"code_width": 0}, "at least 1"),
+        ({"features": 0}, "at least 1"),
+        ({"decay": 1.0}, r"decay must lie in \[0, 1\) .* got 1.0 and 20.0"),
+        ({"decay": -0.1}, "decay must lie"),
+        ({"sharpness": 0.0}, "sharpness above 0, got 0.95 and 0.0"),
+        ({"features": (2, 3)}, r"patterns of shape \(2, 3\) need an encoder and a decoder of your own"),
+    ],
+)
+def test_bad_arguments_are_refused(arguments, words):
+    with pytest.raises(ValueError, match=words):
+        MANN(**{"features": 6, "rows": 3, "width": 4} | arguments)
+
+
+def test_an_encoder_of_another_width_is_refused():
+    model = MANN(6, 3, 4, encoder=nn.Linear(6, 9))
+    with pytest.raises(ValueError, match=r"encoder must give 128 numbers a pattern, got shape \(9,\)"):
+        model.write(torch.zeros(1, 2, 6))
