@@ -137,7 +137,7 @@ def versions() -> dict[str, str]:
 
 
 def save_results(rows: list[dict], path: str | os.PathLike) -> None:
-    """Write result rows as JSON, replacing rows of the same experiment, model, clamping and training seed, keeping others."""
+    """Write result rows as JSON; rows of the same experiment, model, clamping and training seed are replaced."""
     path = Path(path)
     old = load_results(path) if path.exists() else []
 

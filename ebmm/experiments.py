@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -19,27 +18,10 @@ import torch
 from torch import nn
 
 from ebmm import tasks
-from ebmm.energies import PredictiveEnergy
+from ebmm.contestants import Contestant, budget, contestants, hopfield_contestants, predictive_memory
 from ebmm.evaluation import describe_device, evaluate, versions
-from ebmm.hopfield import Hopfield
-from ebmm.model import EBMM
 from ebmm.tasks import Task
 from ebmm.training import History, fit, pick_device
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """A memory in an experiment.
-
-    Attributes:
-        build: makes the memory, untrained.
-        training: keyword arguments of :func:`ebmm.fit`, ``steps`` among them; ``None``: nothing to train.
-        clamp: tell the memory which elements of a query are intact.
-    """
-
-    build: Callable[[], nn.Module]
-    training: dict | None = None
-    clamp: bool = False
 
 
 @dataclass(frozen=True)
@@ -52,17 +34,50 @@ class Experiment:
     contestants: dict[str, Contestant] = field(default_factory=dict)
 
 
-def hopfield_contestants(dim: int) -> dict[str, Contestant]:
-    """The three rules, each run freely and with the intact bits clamped."""
-    rules = ("hebb", "storkey", "pseudo-inverse")
-    free = {rule: Contestant(partial(Hopfield, dim, rule)) for rule in rules}
-    return free | {f"{rule}-clamped": Contestant(partial(Hopfield, dim, rule), clamp=True) for rule in rules}
+def contest(name: str, about: str, task: Task, dim: int) -> Experiment:
+    """All contestants of chapter 5 at one task, each within d(d+1)/2 floats."""
+    about = f"{about}; {budget(dim)} floats"
+    return Experiment(name, about, task, contestants(dim, task.number))
 
 
-def predictive_memory(dim: int, hidden: int = 128) -> EBMM:
-    """The chapter 4 model: d(d+1)/2 floats written by 5 steps and read by 5."""
-    return EBMM(PredictiveEnergy(dim, hidden), gradient_term=False, write_rate=(0.1, 1e-4, 1e-4), read_rate=0.3)
+REDRAWN = {
+    **{
+        f"binary-{number}": contest(
+            f"binary-{number}",
+            f"128 bits, {number} patterns, 64 random bits redrawn (Table 1 of the paper)",
+            Task(tasks.RandomBits(128), tasks.RedrawBits(64), number),
+            128,
+        )
+        for number in (16, 32, 48, 64, 96)
+    },
+    **{
+        f"redrawn-64-{number}": contest(
+            f"redrawn-64-{number}",
+            f"64 bits, {number} patterns, 32 random bits redrawn (Table 1 at half the size)",
+            Task(tasks.RandomBits(64), tasks.RedrawBits(32), number),
+            64,
+        )
+        for number in (8, 16, 24, 32, 48)
+    },
+}
 
+OTHER_TASKS = {
+    f"{kind}-{dim}-{number}": contest(
+        f"{kind}-{dim}-{number}", f"{dim} bits, {number} patterns, {words}", Task(source, corruption, number), dim
+    )
+    for dim in (64, 128)
+    for kind, number, words, source, corruption in (
+        ("flipped", dim // 2, "15 % of the bits flipped", tasks.RandomBits(dim), tasks.FlipBits(0.15)),
+        ("erased", dim // 2, "half of the bits erased to 0", tasks.RandomBits(dim), tasks.EraseBits(dim // 2)),
+        (
+            "correlated",
+            dim,
+            "correlated bits, half of them redrawn",
+            tasks.CorrelatedBits(dim, factors=dim // 4, noise=0.05),
+            tasks.RedrawBits(dim // 2),
+        ),
+    )
+}
 
 EXPERIMENTS = {
     "flipped-64-16": Experiment(
@@ -72,15 +87,8 @@ EXPERIMENTS = {
         {"ebmm": Contestant(partial(predictive_memory, 64), {"steps": 10000, "learning_rate": 2e-3, "memories": 16})}
         | hopfield_contestants(64),
     ),
-    **{
-        f"binary-{number}": Experiment(
-            f"binary-{number}",
-            f"128 bits, {number} patterns, 64 random bits redrawn, 8256 floats (Table 1 of the paper; chapter 1)",
-            Task(tasks.RandomBits(128), tasks.RedrawBits(64), number),
-            hopfield_contestants(128),
-        )
-        for number in (16, 32, 48, 64, 96)
-    },
+    **REDRAWN,
+    **OTHER_TASKS,
 }
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ebmm import EBMM, Hopfield
 from ebmm.__main__ import main
+from ebmm.contestants import budget
 from ebmm.datasets import data_path
 from ebmm.evaluation import load_results
 from ebmm.experiments import EXPERIMENTS, evaluate_contestant, find, load_contestant, train
@@ -26,16 +26,42 @@ def trained(tmp_path_factory):
     return out
 
 
-def test_every_experiment_can_be_built():
-    assert list(EXPERIMENTS)[0] == "flipped-64-16" and {f"binary-{n}" for n in (16, 32, 48, 64, 96)} < set(EXPERIMENTS)
-    for name, experiment in EXPERIMENTS.items():
-        assert experiment.name == name and experiment.about
-        for contestant in experiment.contestants.values():
-            model = contestant.build()
-            batch = experiment.task.sample(1, torch.Generator())
-            assert isinstance(model, EBMM | Hopfield)
-            assert model.memory_floats == {64: 2080, 128: 8256}[batch.patterns.shape[-1]]
-    assert set(EXPERIMENTS["binary-64"].contestants) >= {*RULES, *(f"{rule}-clamped" for rule in RULES)}
+NAMES = [
+    "flipped-64-16",
+    *(f"binary-{number}" for number in (16, 32, 48, 64, 96)),
+    *(f"redrawn-64-{number}" for number in (8, 16, 24, 32, 48)),
+]
+
+
+@pytest.mark.parametrize("name", EXPERIMENTS)
+def test_every_contestant_can_be_built_and_nobody_holds_more_than_the_budget(name):
+    experiment = EXPERIMENTS[name]
+    assert experiment.name == name and experiment.about
+    batch = experiment.task.sample(1, torch.Generator())
+    dim = batch.patterns.shape[-1]
+    for model, contestant in experiment.contestants.items():
+        memory = contestant.build()
+        assert memory.memory_floats <= budget(dim) == {64: 2080, 128: 8256}[dim], model
+        if model in (*RULES, "ebmm-predictive"):
+            assert memory.memory_floats == budget(dim)
+
+
+def test_the_contests_have_all_contestants():
+    assert list(EXPERIMENTS)[: len(NAMES)] == NAMES
+    trained = {"ebmm", "ebmm-predictive", "ebmm-gated", "memory-network", "mann", "kanerva", "plasticity", "lstm"}
+    for name in NAMES[1:]:
+        contestants = EXPERIMENTS[name].contestants
+        assert {model for model, one in contestants.items() if one.training} == trained
+        assert set(contestants) - trained == {"dense", *RULES, *(f"{rule}-clamped" for rule in RULES)}
+        assert {model for model, one in contestants.items() if one.clamp} == {f"{rule}-clamped" for rule in RULES}
+
+
+@pytest.mark.parametrize("model", [m for m, one in EXPERIMENTS["redrawn-64-8"].contestants.items() if one.training])
+def test_every_trained_contestant_takes_a_step_is_saved_and_scored(model, tmp_path):
+    out = tmp_path / "weights.safetensors"
+    train("redrawn-64-8", model, out, steps=1, memories=2, device="cpu")
+    row = evaluate_contestant("redrawn-64-8", model, memories=2, weights=str(out), device="cpu")
+    assert 0 <= row["mean"] <= 64 and row["training"]["steps"] == 1 and row["memory_floats"] <= 2080
 
 
 def test_list_shows_experiments_and_models(capsys):
