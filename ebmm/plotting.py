@@ -16,6 +16,7 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+    from pandas import DataFrame
 
 # Told apart by colour-blind readers within each group, and dark enough on the light background.
 COLOURS = {
@@ -292,6 +293,139 @@ def error_curve(
     ax.grid(True, axis="y")
     ax.set_axisbelow(True)
     return ax
+
+
+def contest_table(rows: Sequence[Mapping], names: Mapping[str, str] | None = None) -> DataFrame:
+    """Memories against loads: mean error of each, and what each was allowed.
+
+    Args:
+        rows: what :func:`ebmm.evaluate` returned, each with the memory's name as ``"model"``; also the rows of
+            a results file.
+        names: model to label, in the order of the table. Models without rows stay in it, empty; rows of
+            models that it lacks follow, under their own names. ``None``: all models as they come.
+
+    Returns:
+        A DataFrame: one row a memory; columns ``floats`` (the most it held), ``told`` (whether it knew the
+        intact elements), and the mean error at each number of patterns, NaN where there is none.
+
+    Raises:
+        ValueError: no rows, two rows for one model at one load, or rows of different metrics.
+
+    Example:
+        >>> from ebmm import Hopfield, evaluate, tasks
+        >>> task = tasks.Task(tasks.RandomBits(16), tasks.FlipBits(0.1), number=2)
+        >>> mine = {"model": "mine", **evaluate(Hopfield(16), task, memories=4)}
+        >>> contest_table([mine], {"mine": "My memory", "other": "Not yet trained"}).columns.to_list()
+        ['floats', 'told', 2]
+
+    Explained in chapter 5.
+    """
+    from pandas import DataFrame, Index
+
+    labels, by_model = _entries(rows, names)
+    loads = sorted({row["patterns"] for row in rows})
+    table = {"floats": [max((row["memory_floats"] for row in by_model[m].values()), default=None) for m in labels]}
+    table["told"] = [any(row["clamped"] for row in by_model[m].values()) for m in labels]
+    columns = {load: [by_model[m].get(load, {"mean": math.nan})["mean"] for m in labels] for load in loads}
+    index = Index(list(labels.values()), name="memory")
+    return DataFrame({**table, **columns}, index=index).astype({"floats": "Int64"})
+
+
+def contest_panels(
+    rows: Sequence[Mapping],
+    names: Mapping[str, str] | None = None,
+    *,
+    crosses: Mapping[str, Mapping[int, float]] | None = None,
+    level: float | None = None,
+    columns: int = 3,
+    width: float = 6.0,
+) -> Figure:
+    """Error against load, one panel a memory: its own line and band, those of all others in grey.
+
+    Dashed lines belong to memories that were told which elements are intact.
+
+    Args:
+        rows, names: as for :func:`contest_table`. A model without rows gets a panel that says so.
+        crosses: for some models, published errors: number of patterns to error.
+        level: the error of the queries, drawn as a dotted line.
+        columns: panels beside each other.
+        width: of the figure, in inches.
+
+    Returns:
+        The Figure.
+
+    Raises:
+        ValueError: as for :func:`contest_table`.
+
+    Example:
+        >>> row = {"model": "mine", "metric": "wrong bits", "clamped": False, "memory_floats": 136}
+        >>> rows = [row | {"patterns": n, "mean": n / 2, "p5": 0, "p95": n} for n in (2, 4, 8)]
+        >>> len(contest_panels(rows, {"mine": "My memory", "other": "Not yet trained"}).axes)
+        2
+
+    Explained in chapter 5.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.collections import LineCollection
+
+    labels, by_model = _entries(rows, names)
+    loads = sorted({row["patterns"] for row in rows})
+    count = math.ceil(len(labels) / columns)
+    size = (width, 0.95 + 1.4 * count)
+    figure, axes = plt.subplots(
+        count, columns, figsize=size, sharex=True, sharey=True, squeeze=False, layout="none"
+    )  # fmt: skip
+    # Fixed margins: with so many panels, fitting them takes longer than drawing them.
+    figure.subplots_adjust(0.62 / width, 0.66 / size[1], 0.99, 1 - 0.3 / size[1], wspace=0.1, hspace=0.35)
+    for ax, (model, label) in zip(axes.flat, labels.items(), strict=False):
+        others = [
+            [(load, row["mean"]) for load, row in results.items()]
+            for other, results in by_model.items()
+            if other != model and results
+        ]
+        ax.add_collection(LineCollection(others, colors="#C3CAD2", linewidths=1, zorder=1))
+        ax.autoscale_view()
+        if level is not None:
+            ax.axhline(level, color=INK, linestyle=":", linewidth=1)
+        own = by_model[model].values()
+        if own:
+            mean, low, high = ([row[key] for row in own] for key in ("mean", "p5", "p95"))
+            style = "--" if any(row["clamped"] for row in own) else "-"
+            colour = next((name for name in COLOURS if model == name or model.startswith(name + "-")), "energy")
+            error_curve(ax, list(by_model[model]), mean, low, high, label=label, colour=colour, linestyle=style)
+        else:
+            ax.text(0.5, 0.9, "no results yet", transform=ax.transAxes, ha="center", va="top", fontsize=9)
+        for number, error in (crosses or {}).get(model, {}).items():
+            ax.plot(number, error, "x", color=INK, markersize=6, markeredgewidth=1.6, zorder=5)
+        ax.set_title(label, fontsize=10)
+    for place in range(len(labels), count * columns):
+        axes.flat[place].remove()
+        axes.flat[place - columns].tick_params(labelbottom=True)
+    axes[0, 0].set_yscale("symlog", linthresh=1)
+    axes[0, 0].set_ylim(bottom=0)
+    ticks = [0, 1, 3, 10, 30, 100]
+    axes[0, 0].set_yticks([tick for tick in ticks if tick <= axes[0, 0].get_ylim()[1]])
+    axes[0, 0].yaxis.set_major_formatter("{x:g}")
+    axes[0, 0].minorticks_off()
+    axes[0, 0].set_xticks(loads)
+    figure.supxlabel("patterns stored", fontsize=11, y=0.02, va="bottom")
+    figure.supylabel(rows[0]["metric"], fontsize=11, x=0.01)
+    return figure
+
+
+def _entries(rows: Sequence[Mapping], names: Mapping[str, str] | None) -> tuple[dict, dict]:
+    """Labels by model, and rows by model and number of patterns, in order."""
+    if not rows:
+        raise ValueError("a contest needs at least one row of results, got none")
+    if len(metrics := {row["metric"] for row in rows}) > 1:
+        raise ValueError(f"rows of different metrics cannot be compared: {', '.join(sorted(metrics))}")
+    labels = dict(names or {}) | {row["model"]: row["model"] for row in rows if row["model"] not in (names or {})}
+    by_model: dict[str, dict] = {model: {} for model in labels}
+    for row in sorted(rows, key=lambda row: row["patterns"]):
+        if row["patterns"] in by_model[row["model"]]:
+            raise ValueError(f"two rows for {row['model']!r} at {row['patterns']} patterns")
+        by_model[row["model"]][row["patterns"]] = row
+    return labels, by_model
 
 
 def energy_curve(ax: Axes, energies: Tensor, *, label: str | None = None, colour: str = "energy") -> Axes:

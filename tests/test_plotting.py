@@ -6,14 +6,23 @@ import matplotlib
 import numpy as np
 import pytest
 import torch
-from matplotlib.collections import PathCollection
+from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.colors import to_rgb
 
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
 from ebmm import plotting
-from ebmm.plotting import COLOURS, energy_curve, error_curve, landscape, show_patterns, use_style
+from ebmm.plotting import (
+    COLOURS,
+    contest_panels,
+    contest_table,
+    energy_curve,
+    error_curve,
+    landscape,
+    show_patterns,
+    use_style,
+)
 
 # Machado, Oliveira and Fernandes (2009), full severity, on linear RGB.
 COLOUR_BLIND = {
@@ -307,3 +316,66 @@ def test_energy_curve_shows_each_query_and_their_mean():
     assert ax.lines[-1].get_linewidth() > ax.lines[0].get_linewidth()
     with pytest.raises(ValueError, match=r"got \(1, 1, 1\)"):
         energy_curve(ax, torch.zeros(1, 1, 1))
+
+
+def entry(model, patterns, mean, *, floats=100, clamped=False, metric="wrong bits"):
+    row = {"model": model, "patterns": patterns, "mean": mean, "p5": mean - 1, "p95": mean + 2}
+    return row | {"memory_floats": floats, "clamped": clamped, "metric": metric}
+
+
+ENTRIES = [
+    entry("mine", 8, 2.0, floats=90),
+    entry("hebb-clamped", 8, 4.0, clamped=True),
+    entry("mine", 4, 1.0, floats=95),
+    entry("ebmm-gated", 4, 3.0),
+]
+
+
+def test_contest_table_has_a_row_a_memory_and_a_column_a_load():
+    table = contest_table(ENTRIES, {"hebb-clamped": "Hebb", "mann": "MANN"})
+    assert table.index.to_list() == ["Hebb", "MANN", "mine", "ebmm-gated"]
+    assert table.columns.to_list() == ["floats", "told", 4, 8]
+    assert table["floats"].to_list()[2] == 95 and table["floats"].isna().to_list() == [False, True, False, False]
+    assert table["told"].to_list() == [True, False, False, False]
+    assert table.loc["mine", [4, 8]].to_list() == [1, 2]
+    assert table.loc["MANN", [4, 8]].isna().all() and np.isnan(table.loc["Hebb", 4])
+
+
+def test_contest_panels_draw_each_memory_before_all_others():
+    figure = contest_panels(
+        ENTRIES, {"hebb-clamped": "Hebb", "mann": "MANN", "mine": "Mine"}, crosses={"mine": {8: 7.5}}, level=6
+    )
+    hebb, mann, mine, gated = figure.axes
+    assert [ax.get_title(loc="left") for ax in figure.axes] == ["Hebb", "MANN", "Mine", "ebmm-gated"]
+
+    def own(ax):
+        return next(line for line in ax.lines if line.get_marker() in (*plotting.MARKERS.values(), "o"))
+
+    assert own(mine).get_xydata().tolist() == [[4, 1], [8, 2]] and own(mine).get_linestyle() == "-"
+    assert own(hebb).get_linestyle() == "--" and own(hebb).get_color() == COLOURS["hebb"]
+    assert own(gated).get_color() == COLOURS["ebmm"]
+    assert {(4, 0.0), (4, 3.0), (8, 1.0), (8, 4.0)} <= {
+        tuple(corner) for corner in mine.collections[-1].get_paths()[0].vertices.tolist()
+    }
+    assert [line.get_xydata().tolist() for line in mine.lines if line.get_marker() == "x"] == [[[8, 7.5]]]
+    assert not any(line.get_marker() == "x" for line in hebb.lines)
+    assert [text.get_text() for text in mann.texts] == ["no results yet"]
+
+    def others(ax):
+        (lines,) = (marks for marks in ax.collections if isinstance(marks, LineCollection))
+        return [line.tolist() for line in lines.get_segments()]
+
+    assert others(mann) == [[[8, 4]], [[4, 1], [8, 2]], [[4, 3]]]
+    assert others(mine) == [[[8, 4]], [[4, 3]]]
+    assert all(any(set(line.get_ydata()) == {6} for line in ax.lines) for ax in figure.axes)
+    assert rgb255(COLOURS["ebmm"]) in colours_in(figure)
+    assert max(tick for tick in mine.get_yticks()) <= mine.get_ylim()[1]
+
+
+def test_a_contest_says_what_does_not_fit():
+    with pytest.raises(ValueError, match="at least one row"):
+        contest_table([])
+    with pytest.raises(ValueError, match="two rows for 'mine' at 8 patterns"):
+        contest_panels([*ENTRIES, entry("mine", 8, 1.0)])
+    with pytest.raises(ValueError, match="squared error, wrong bits"):
+        contest_table([*ENTRIES, entry("mine", 16, 1.0, metric="squared error")])
