@@ -92,7 +92,15 @@ def test_one_row_by_hand():
     assert x.item() == pytest.approx(0.5 * mean**2 / (mean**2 + 1))
 
 
-def test_the_order_of_writing_is_that_of_bayes_rule_on_all_at_once():
+def test_the_noise_starts_where_it_is_told_and_keeps_its_floor():
+    model = KanervaMachine(5, 2, 3, noise=0.3)
+    assert model.noise_variance().item() == pytest.approx(0.09)
+    with torch.no_grad():
+        model.log_noise_variance.fill_(-100.0)
+    assert model.noise_variance().item() == pytest.approx(1e-4)
+
+
+def test_writing_one_by_one_is_bayes_rule_on_all_at_once():
     # Given the addresses, the posterior of a linear Gaussian model does not depend on how it is reached.
     model = machine(rows=3, width=4, noise=0.5)
     patterns = random_points(1, 6, 5)
