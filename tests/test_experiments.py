@@ -251,9 +251,10 @@ def test_shipped_results_and_checkpoints_belong_to_experiments():
     assert names
     for path in names:
         for row in load_results(path):
-            assert row["experiment"] == path.stem in EXPERIMENTS
-            assert row["model"] in EXPERIMENTS[path.stem].contestants
-            assert row["patterns"] == EXPERIMENTS[path.stem].task.number
+            assert path.stem in (row["experiment"], "seeds")
+            experiment = EXPERIMENTS[row["experiment"]]
+            assert row["model"] in experiment.contestants
+            assert row["patterns"] == experiment.task.number
             assert json.dumps(row, allow_nan=False)
     for path in (folder / "checkpoints").glob("*.safetensors"):
         assert any(f"{e.name}-{model}" == path.stem for e in EXPERIMENTS.values() for model in e.contestants)
