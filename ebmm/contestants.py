@@ -86,8 +86,8 @@ def gated_memory(dim: int, hidden: int, hops: int) -> EBMM:
 
 
 def kanerva_machine(dim: int, number: int) -> KanervaMachine:
-    """A row for each pattern, up to a share of the budget, and codes as long as the rest allows."""
-    rows = min(number, dim // 2)
+    """A row for each pattern while codes stay longer than patterns, and codes as long as the rest allows."""
+    rows = min(number, 3 * dim // 8)
     return KanervaMachine(dim, rows, (budget(dim) - rows * (rows + 1) // 2) // rows)
 
 

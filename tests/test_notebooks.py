@@ -10,7 +10,7 @@ import pytest
 from conftest import CHAPTERS, ROOT
 from sync_address import INSTALL_CELL, public_address
 
-SECONDS = 60
+SECONDS = 120  # the aim is 60 on a quiet machine; some of the machines that run this are half as fast
 
 # What each chapter's results must lie between when it runs FAST.
 BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
