@@ -15,6 +15,7 @@ from torch import nn
 
 from ebmm.baselines import MANN, DifferentiablePlasticity, KanervaMachine, LSTMMemory, MemoryNetwork
 from ebmm.baselines.mann import rows_and_width
+from ebmm.coders import Decoder, Encoder, packing_coders, sign_coders
 from ebmm.energies import CompressedDenseEnergy, GatedRNNEnergy, PredictiveEnergy
 from ebmm.hopfield import DenseMemory, Hopfield
 from ebmm.model import EBMM
@@ -60,12 +61,13 @@ def slots_and_width(dim: int, number: int) -> tuple[int, int]:
 # Our memories
 
 
-def compressed_dense_memory(dim: int, number: int) -> EBMM:
-    """Our entry: slots of codes, written one after the other by one gradient step each."""
-    energy = CompressedDenseEnergy(dim, *slots_and_width(dim, number))
+def compressed_dense_memory(dim: int, number: int, coders: Callable = packing_coders) -> EBMM:
+    """Our entry: slots of codes, written one after the other by one gradient step each, read by one."""
+    slots, width = slots_and_width(dim, number)
+    energy = CompressedDenseEnergy(dim, slots, width, *coders(dim, width))
     return EBMM(
-        energy, write_steps=1, read_steps=3, sequential=True, gradient_term=False, decay_term=False,
-        write_rate=1.0, read_rate=0.06,
+        energy, write_steps=1, read_steps=1, sequential=True, gradient_term=False, decay_term=False,
+        write_rate=2.0, read_rate=0.25,
     )  # fmt: skip
 
 
@@ -82,13 +84,26 @@ def gated_memory(dim: int, hidden: int, hops: int) -> EBMM:
     )
 
 
-# Rivals whose sizes need a thought
+# Rivals whose parts or sizes need a thought
+
+
+def plain_memory_network(dim: int, number: int) -> MemoryNetwork:
+    """With perceptrons before and behind the slots, which do not know from the start how to pack bits."""
+    slots, width = slots_and_width(dim, number)
+    return MemoryNetwork(dim, slots, width, Encoder(dim, width), Decoder(width, dim))
 
 
 def kanerva_machine(dim: int, number: int) -> KanervaMachine:
     """A row for each pattern while codes stay longer than patterns, and codes as long as the rest allows."""
     rows = min(number, 3 * dim // 8)
-    return KanervaMachine(dim, rows, (budget(dim) - rows * (rows + 1) // 2) // rows)
+    read_steps = 12 if number <= dim // 4 else 8
+    return KanervaMachine(dim, rows, (budget(dim) - rows * (rows + 1) // 2) // rows, read_steps)
+
+
+def lstm_memory(dim: int) -> LSTMMemory:
+    """As many layers as keep its arithmetic bearable: 4 at d = 64, 8 at d = 128."""
+    layers = dim // 16
+    return LSTMMemory(dim, budget(dim) // (2 * layers), layers, width=dim)
 
 
 # The contest
@@ -110,10 +125,14 @@ def contestants(dim: int, number: int) -> dict[str, Contestant]:
     slots, width = slots_and_width(dim, number)
     room = min(number, budget(dim) // dim)
     return {
-        # On random bits it is hardly better trained than not: a short training does.
+        # Where each bit has a number of its own there is little to learn.
         "ebmm": Contestant(
             partial(compressed_dense_memory, dim, number),
-            {"steps": 300 if dim <= 64 else 100, "learning_rate": 5e-4, "memories": 8},
+            {"steps": 3000 if width < dim else 300, "learning_rate": 5e-3, "memories": 8},
+        ),
+        "ebmm-linear": Contestant(
+            partial(compressed_dense_memory, dim, number, sign_coders),
+            {"steps": 1000 if width < dim else 100, "learning_rate": 3e-3, "memories": 8},
         ),
         "ebmm-predictive": Contestant(partial(predictive_memory, dim), {"steps": 3000, "learning_rate": 2e-3}),
         "ebmm-gated": Contestant(partial(gated_memory, dim, 2 * dim, 3), {"steps": 2000, "learning_rate": 1.5e-3}),
@@ -121,11 +140,21 @@ def contestants(dim: int, number: int) -> dict[str, Contestant]:
             partial(MemoryNetwork, dim, slots, width),
             {"steps": 2000 if dim <= 64 else 3000, "learning_rate": 5e-3, "memories": 16 if dim <= 64 else 8},
         ),
-        "mann": Contestant(partial(MANN, dim, *rows_and_width(budget(dim), number)), {"steps": 2000}),
-        "kanerva": Contestant(partial(kanerva_machine, dim, number), {"steps": 2000}),
+        "memory-network-plain": Contestant(
+            partial(plain_memory_network, dim, number),
+            {"steps": 2000 if dim <= 64 else 3000, "learning_rate": 5e-3, "memories": 16 if dim <= 64 else 8},
+        ),
+        "mann": Contestant(
+            partial(MANN, dim, *rows_and_width(budget(dim), number)), {"steps": 2000, "learning_rate": 1.5e-3}
+        ),
+        "kanerva": Contestant(
+            partial(kanerva_machine, dim, number),
+            {"steps": 2000, "learning_rate": 3e-3 if number <= dim // 4 else 5e-3},
+        ),
         "plasticity": Contestant(partial(DifferentiablePlasticity, dim, dim), {"steps": 2000}),
         "lstm": Contestant(
-            partial(LSTMMemory, dim, budget(dim) // 8, layers=4, width=dim), {"steps": 500, "learning_rate": 3e-3}
+            partial(lstm_memory, dim),
+            {"steps": 500 if dim <= 64 else 200, "learning_rate": 3e-3, "memories": 16 if dim <= 64 else 8},
         ),
         "dense": Contestant(partial(DenseMemory, dim, room, beta=2.0, full="overwrite")),
     } | hopfield_contestants(dim)

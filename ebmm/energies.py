@@ -12,10 +12,13 @@ Hopfield network, in which a bit is ±1.
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ebmm.coders import sign_coders
 from ebmm.layers import LayerNorm, MemoryLinear, MemorySlots, MemorySymmetric
 
 
@@ -162,66 +165,36 @@ class PredictiveEnergy(nn.Module):
         return 0.5 * (prediction - signs - correction).square().sum(-1)
 
 
-class SignDecoder(nn.Module):
-    """Finds the signs s that a linear code ``m = A s`` was made of, by a few damped descent steps.
-
-    ``u = y + bₗ Aᵀ(m − A y)``, ``p ← aₗ u + cₗ p``, ``y = tanh(p)`` for l = 1 … L, from y = 0: descent on
-    ‖m − A y‖², pushed towards ±1. The 3 L rates are learned, as in LISTA (Gregor & LeCun 2010). Random A
-    with C rows can be undone in this way for C well above d/2, since s is one corner of the box [−1, 1]ᵈ.
-
-    Args:
-        steps: L, at least 1.
-
-    Shape:
-        code: (..., C). matrix: A, (C, d). returns: (..., d) in [−1, 1].
-
-    Example:
-        >>> matrix = torch.linalg.qr(torch.randn(64, 64))[0][:48]
-        >>> s = torch.randn(100, 64).sign()
-        >>> wrong = SignDecoder(10)(s @ matrix.T, matrix).sign() != s
-        >>> bool(wrong.float().mean() < 0.01)
-        True
-    """
-
-    def __init__(self, steps: int = 16):
-        super().__init__()
-        self.slope = nn.Parameter(torch.linspace(1.0, 2.0, steps))
-        self.rate = nn.Parameter(torch.linspace(2.0, 1.1, steps))
-        self.inertia = nn.Parameter(torch.linspace(0.7, 0.35, steps))
-
-    def forward(self, code: Tensor, matrix: Tensor) -> Tensor:
-        y = pulled = torch.zeros_like(code[..., :1]).expand(*code.shape[:-1], matrix.shape[1])
-        for slope, rate, inertia in zip(self.slope, self.rate, self.inertia, strict=True):
-            pulled = slope * (y + rate * (code - y @ matrix.T) @ matrix) + inertia * pulled
-            y = torch.tanh(pulled)
-        return y
-
-
 class CompressedDenseEnergy(nn.Module):
-    """A dense associative memory whose slots hold codes shorter than patterns (chapter 5).
+    """A dense associative memory whose slots hold codes, which may be shorter than patterns (chapter 5).
 
-    ``E(x) = ½(‖A s‖² + λ‖s‖²) − 1/β · log Σᵢ exp(β (mᵢᵀA s + λ D(mᵢ)ᵀs))`` with ``s = 2x − 1``: the pattern is
-    compared with each slot both as a code and as what the code stands for. The slots mᵢ are writable; the
-    encoder A and the decoder D are static. Reading descends towards the slot that agrees most.
+    ``E(x) = ½‖s‖² − 1/β · log Σᵢ exp(β yᵢᵀs)`` with ``s = 2x − 1`` and ``yᵢ = 2 decoder(mᵢ) − 1``, what slot i
+    stands for. The slots mᵢ are writable; the coders and β are static. From a query, one gradient step of
+    size 1/4 goes to the mean of the yᵢ, weighted by how well they agree with it.
 
-    It has its own writing loss, ``½‖A s‖² − 1/β · log Σᵢ exp(β (mᵢᵀA s − ½‖mᵢ‖²))``, which is half the squared
-    distance from the code to the nearest slot. One gradient step on it, at rate 1, puts the code into that slot.
-    Patterns written one after the other find a slot each: for a new code, an empty slot at the origin is
-    nearer than a slot that holds something else. Written all at once, several crowd into one.
+    It has its own writing loss, ``−1/γ · log Σᵢ exp(−γ/2 ‖mᵢ − e/2‖²)`` with ``e = encoder(x)``: half the squared
+    distance from *half* the code to the nearest slot. One gradient step on it, of size 2, mirrors that slot
+    about e/2, so that an empty slot, close to the origin, lands on the code. A slot that holds another
+    code is further from e/2 than an empty one, by about half the code's length squared, and is left alone.
+    Patterns written one after the other thus find a slot each; written all at once they share one.
     This energy is ours, not the paper's.
 
     Args:
-        features: d, size of a pattern.
+        features: d, the size of a pattern, or its shape S.
         slots: how many patterns there is room for. The memory holds slots · width floats.
-        width: C, size of a code, at most d. Random bits can be recovered from it down to about d/2.
-        decoder_steps: steps of the decoder D, a :class:`SignDecoder`.
-        sharpness: β. High, so that writing chooses one slot even where two are almost as near.
+        width: C, size of a code.
+        encoder: maps patterns (M, *S) in [0, 1] to codes (M, C); ``None``, for vectors only: that of
+            :func:`ebmm.coders.sign_coders`, which suits independent bits.
+        decoder: maps codes (M, C) to patterns (M, *S) in [0, 1]; ``None`` as for the encoder.
+        inverse_temperature: start value of β, above 0. Where a share p of random bits is flipped,
+            ``½ ln((1 − p)/p)`` makes that mean the posterior mean: 0.55 for a quarter.
+        sharpness: γ. High, so that writing chooses one slot even where two are almost as near.
 
     Shape:
-        x: (..., d). returns: (...), the writing loss with ``writing=True``.
+        x: (..., *S). returns: (...), the writing loss with ``writing=True``.
 
     Raises:
-        ValueError: a code longer than a pattern.
+        ValueError: no coders given for patterns that are not vectors, or codes longer than these.
 
     Example:
         >>> energy = CompressedDenseEnergy(128, slots=96, width=86)
@@ -232,29 +205,39 @@ class CompressedDenseEnergy(nn.Module):
     writable = ("memory",)
     own_writing_loss = True
 
-    def __init__(self, features: int, slots: int, width: int, decoder_steps: int = 16, sharpness: float = 1000.0):
+    def __init__(
+        self,
+        features: int | tuple[int, ...],
+        slots: int,
+        width: int,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        inverse_temperature: float = 0.55,
+        sharpness: float = 1e5,
+    ):
         super().__init__()
-        if width > features:
-            raise ValueError(f"a code longer than its pattern saves nothing: width {width}, features {features}")
-        self.pattern_shape = (features,)
-        self.sharpness = sharpness
-        self.encoder = nn.Linear(features, width, bias=False)
-        nn.init.orthogonal_(self.encoder.weight)
-        self.decoder = SignDecoder(decoder_steps)
+        self.pattern_shape = (features,) if isinstance(features, int) else tuple(features)
+        if encoder is None or decoder is None:
+            if len(self.pattern_shape) != 1:
+                raise ValueError(f"patterns of shape {self.pattern_shape} need an encoder and a decoder of your own")
+            by_signs = sign_coders(self.pattern_shape[0], width)
+            encoder, decoder = encoder or by_signs[0], decoder or by_signs[1]
+        self.encoder, self.decoder = encoder, decoder
         self.memory = MemorySlots(slots, width)
-        self.raw_balance = nn.Parameter(torch.tensor(2.95))  # λ = softplus of it, 3 at the start
+        self.log_inverse_temperature = nn.Parameter(torch.tensor(math.log(inverse_temperature)))
+        self.sharpness = sharpness
 
     def forward(self, x: Tensor, writing: bool = False) -> Tensor:
-        signs, slots = 2 * x - 1, self.memory()
-        code = self.encoder(signs)
-        overlap, norm = code @ slots.mT, code.square().sum(-1)
+        slots = self.memory()
+        lead = x.shape[: x.dim() - len(self.pattern_shape)]
         if writing:
-            overlap = overlap - 0.5 * slots.square().sum(-1).unsqueeze(-2)
-        else:
-            balance = F.softplus(self.raw_balance)
-            overlap = overlap + balance * signs @ self.decoder(slots, self.encoder.weight).mT
-            norm = norm + balance * signs.square().sum(-1)
-        return 0.5 * norm - torch.logsumexp(self.sharpness * overlap, -1) / self.sharpness
+            half = 0.5 * self.encoder(x.reshape(-1, *self.pattern_shape)).unflatten(0, lead)
+            overlap = half @ slots.mT - 0.5 * slots.square().sum(-1).unsqueeze(-2)
+            return 0.5 * half.square().sum(-1) - torch.logsumexp(self.sharpness * overlap, -1) / self.sharpness
+        signs = 2 * x.reshape(*lead, -1) - 1
+        stored = 2 * self.decoder(slots.flatten(0, -2)).reshape(*slots.shape[:-1], -1) - 1
+        beta = self.log_inverse_temperature.exp()
+        return 0.5 * signs.square().sum(-1) - torch.logsumexp(beta * signs @ stored.mT, -1) / beta
 
 
 class GatedRNNEnergy(nn.Module):

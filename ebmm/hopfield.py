@@ -420,7 +420,7 @@ class DenseMemory(nn.Module):
         full: what becomes of more patterns than the capacity: ``"error"`` refuses them, ``"overwrite"`` keeps
             the last ones written, and the oldest give way.
         encoder, decoder: modules from patterns (M, *S) to codes (M, C) and back, such as those of
-            :mod:`ebmm.baselines.coders`, to be meta-learned with :func:`ebmm.fit`. Codes are then what is
+            :mod:`ebmm.coders`, to be meta-learned with :func:`ebmm.fit`. Codes are then what is
             stored and compared, the ``x`` of all formulas, and ``beta`` may stay 1: the codes' lengths say the
             same. ``None``, both: patterns themselves, as ``centred`` says.
 

@@ -119,7 +119,7 @@ class MemorySlots(MemoryLayer):
         torch.Size([8, 20])
     """
 
-    def __init__(self, slots: int, width: int, scale: float = 0.3):
+    def __init__(self, slots: int, width: int, scale: float = 0.05):
         super().__init__()
         self.weight = nn.Parameter(scale * torch.randn(slots, width))
 

@@ -394,7 +394,8 @@ def contest_panels(
             colour = next((name for name in COLOURS if model == name or model.startswith(name + "-")), "energy")
             error_curve(ax, list(by_model[model]), mean, low, high, label=label, colour=colour, linestyle=style)
         else:
-            ax.text(0.5, 0.9, "no results yet", transform=ax.transAxes, ha="center", va="top", fontsize=9)
+            box = {"facecolor": ax.get_facecolor(), "edgecolor": "none"}
+            ax.text(0.5, 0.5, "no results yet", transform=ax.transAxes, ha="center", va="center", fontsize=9, bbox=box)
         for number, error in (crosses or {}).get(model, {}).items():
             ax.plot(number, error, "x", color=INK, markersize=6, markeredgewidth=1.6, zorder=5)
         ax.set_title(label, fontsize=10)

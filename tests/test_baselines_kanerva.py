@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from ebmm import Memory, Task, evaluate, fit, tasks
-from ebmm.baselines.coders import Decoder, Encoder
 from ebmm.baselines.kanerva import KanervaMachine
+from ebmm.coders import Decoder, Encoder
 
 
 def random_points(*shape, seed=0, dtype=torch.float64):

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ebmm import Memory, evaluate, fit, tasks
-from ebmm.baselines.coders import Decoder, Encoder
 from ebmm.baselines.lstm import LSTMLayer, LSTMMemory
+from ebmm.coders import Decoder, Encoder
 from ebmm.tasks import Task
 
 

@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 from ebmm import Memory, evaluate, fit, tasks
-from ebmm.baselines.coders import Decoder, Encoder
 from ebmm.baselines.memory_network import MemoryNetwork
+from ebmm.coders import Decoder, Encoder
 from ebmm.tasks import Task
 
 

@@ -48,7 +48,8 @@ def test_every_contestant_can_be_built_and_nobody_holds_more_than_the_budget(nam
 
 def test_the_contests_have_all_contestants():
     assert list(EXPERIMENTS)[: len(NAMES)] == NAMES
-    trained = {"ebmm", "ebmm-predictive", "ebmm-gated", "memory-network", "mann", "kanerva", "plasticity", "lstm"}
+    entries = {"ebmm", "ebmm-linear", "ebmm-predictive", "ebmm-gated"}
+    trained = entries | {"memory-network", "memory-network-plain", "mann", "kanerva", "plasticity", "lstm"}
     for name in NAMES[1:]:
         contestants = EXPERIMENTS[name].contestants
         assert {model for model, one in contestants.items() if one.training} == trained
@@ -258,3 +259,37 @@ def test_shipped_results_and_checkpoints_belong_to_experiments():
             assert json.dumps(row, allow_nan=False)
     for path in (folder / "checkpoints").glob("*.safetensors"):
         assert any(f"{e.name}-{model}" == path.stem for e in EXPERIMENTS.values() for model in e.contestants)
+
+
+def rows_of(name):
+    return {row["model"]: row for row in load_results(data_path(f"results/{name}.json"))}
+
+
+@pytest.mark.parametrize("name", ["redrawn-64-16", "redrawn-64-48", "binary-96"])
+def test_another_seed_gives_the_shipped_rows_within_their_band(name):
+    for model, row in rows_of(name).items():
+        contestant = EXPERIMENTS[name].contestants[model]
+        weights = f"checkpoints/{name}-{model}.safetensors"
+        if contestant.training and weights in (data_path("digits.npz").parent / "registry.txt").read_text():
+            again = evaluate_contestant(name, model, memories=20, seed=7, device="cpu")
+            assert row["p5"] <= again["mean"] <= max(row["p95"], row["mean"] + 0.1), model
+            assert again["training"] == row["training"] and row["memories"] == 1000, model
+
+
+@pytest.mark.parametrize(("number", "at_most"), [(16, 0.05), (32, 0.05), (48, 0.05), (64, 0.25), (96, 2.1)])
+def test_our_entry_leaves_at_most_half_of_the_papers_wrong_bits_and_fewer_than_the_rivals(number, at_most):
+    """Half of 0, 0, 0.1, 0.5 and 4.2, and 0.05 where the table says 0.0, which is rounded."""
+    rows = rows_of(f"binary-{number}")
+    assert rows["ebmm"]["mean"] <= at_most and not rows["ebmm"]["clamped"]
+    rivals = {model: row for model, row in rows.items() if not model.startswith("ebmm")}
+    # Memories that keep every string tell them apart as well as the nearest string does, and tie.
+    assert all(rows["ebmm"]["mean"] <= row["mean"] + 0.01 for row in rivals.values() if not row["clamped"])
+    if number >= 64:
+        assert rows["ebmm"]["mean"] < rows["pseudo-inverse-clamped"]["mean"]
+
+
+def test_five_seeds_of_our_entry_reach_the_same_error():
+    rows = load_results(data_path("results/seeds.json"))
+    assert len({row["training"]["seed"] for row in rows}) == 5
+    shipped = rows_of(rows[0]["experiment"])["ebmm"]["mean"]
+    assert all(row["mean"] == pytest.approx(shipped, rel=0.1) for row in rows)

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebmm import Task, evaluate, fit, tasks
-from ebmm.baselines.coders import Decoder, Encoder
+from ebmm.coders import Decoder, Encoder
 from ebmm.hopfield import DenseMemory, Hopfield
 from ebmm.memory import Memory
 

@@ -50,7 +50,7 @@ class PlainEnergy(nn.Module):
 ENERGIES = {
     "quadratic": (lambda: QuadraticEnergy(DIM, curvature=0.5), None),
     "dense": (lambda: DenseEnergy(DIM, slots=4), None),
-    "compressed": (lambda: CompressedDenseEnergy(DIM, slots=4, width=4, decoder_steps=3, sharpness=2.0), None),
+    "compressed": (lambda: CompressedDenseEnergy(DIM, slots=4, width=4, sharpness=2.0), None),
     "mlp": (lambda: MLPEnergy(DIM, memory_features=3, hidden=5), None),
     "predictive": (lambda: PredictiveEnergy(DIM, hidden=5), None),
     "gated rnn": (lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, hops=3, normalise=True), None),

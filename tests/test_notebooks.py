@@ -5,12 +5,20 @@ from __future__ import annotations
 import copy
 import json
 import re
+import timeit
 
 import pytest
 from conftest import CHAPTERS, ROOT
 from sync_address import INSTALL_CELL, public_address
 
-SECONDS = 120  # the aim is 60 on a quiet machine; some of the machines that run this are half as fast
+SECONDS = 60  # for a chapter run FAST, on a machine that counts to three million in 0.2 seconds
+
+
+def slowness() -> float:
+    """How many times slower than that machine this one is now, at least 1."""
+    times = timeit.repeat("sum(i * i for i in range(3_000_000))", number=1, repeat=3)
+    return max(1.0, min(times) / 0.2)
+
 
 # What each chapter's results must lie between when it runs FAST.
 BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
@@ -133,7 +141,7 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
     },
     "05_contest": {
         "small contest: most floats within the budget": (520, 528),
-        "small contest: ebmm": (0.5, 1.8),
+        "small contest: ebmm-linear": (0.05, 0.7),
         "small contest: echo": (3.7, 4.3),
         "small contest: nearest": (0, 0.05),
         "small contest: pseudo-inverse": (6, 8.5),
@@ -145,39 +153,44 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
         "portraits: share of floats changed, pseudo-inverse": (0.9, 1),
         "Table 1: hebb-clamped at 96": (15.9, 17),
         "Table 1: hebb at 96": (47, 50),
-        "Table 1: untrained at 96": (0, 0.5),
+        "Table 1: untrained at 96": (0, 0.3),
+        "Table 1: ebmm at 96": (0, 0.02),
+        "Table 1: memory-network-plain at 96": (8, 12.6),
         "Table 1: nearest at 96": (0, 0.05),
         "order: dense memory, early minus late": (10, 14),
-        "slots used one by one": (46, 48),
+        "slots used one by one": (48, 48),
         "slots used all at once": (30, 44),
-        "slots used from start values of 0.3": (46.5, 48),
-        "slots used from start values of 1.2": (10, 25),
+        "slots used from start values of 0.05": (47.5, 48),
+        "slots used from start values of 1.5": (24, 38),
         "decoding 86 numbers: linear": (9, 11.5),
-        "decoding 86 numbers: sixteen steps of descent": (0, 0.2),
+        "decoding 86 numbers: 24 steps of descent": (0, 0.1),
         "decoding 86 numbers: a hundred steps": (0, 0.05),
         "decoding 86 numbers: perceptron": (9, 14),
-        "ablation: as built": (0.8, 1.8),
-        "ablation: compared as codes only": (5.5, 9.5),
+        "ablation: as built": (0.5, 1.1),
+        "ablation: five decoder steps": (0.9, 2),
+        "ablation: eighty decoder steps": (0.4, 1),
+        "ablation: three read steps": (0.5, 1.1),
         "ablation: written all at once": (12, 18),
-        "ablation: write rate one half": (9, 15),
-        "ablation: start values of 1": (10, 15),
-        "ablation: soft choice of slot, β = 1": (17, 25),
+        "ablation: write size 1": (8, 14),
+        "ablation: start values of 1": (20, 28),
+        "ablation: soft choice of slot, γ = 1": (28, 36),
+        "ablation: packed, trained": (0.3, 1),
         "ablation: nearest stored string": (0.3, 1),
         "width 64 of 64": (0.3, 1.2),
         "width 28 of 64": (14, 20),
-        "correlated strings, untrained": (4.5, 7),
-        "correlated strings, trained": (2, 5.5),
+        "correlated strings, untrained": (2, 4.5),
+        "correlated strings, trained": (1, 4.5),
         "bits per float, perfect recall of 96": (1.2, 1.21),
         "most bits per float: untrained": (1.15, 1.21),
-        "bits a float needed: our entry": (3, 6),
+        "bits a float needed: linear code": (3, 6),
         "seeds: trainings": (5, 5),
-        "seeds: least": (0.35, 0.5),
-        "seeds: most": (0.35, 0.5),
+        "seeds: least": (0.5, 0.62),
+        "seeds: most": (0.5, 0.62),
         "exercise 1: strings at the cliff": (128, 128),
         "exercise 2: not told": (0.3, 0.9),
         "exercise 2: told": (0, 0.05),
-        "exercise 3: wrong bits of the first 48": (5, 8),
-        "exercise 3: of the last 12": (2, 5),
+        "exercise 3: gone of the first 48": (10, 15),
+        "exercise 3: wrong bits of the last 12": (18, 30),
         "exercise 4: my memory": (0, 0.05),
     },
 }
@@ -277,7 +290,7 @@ def test_chapter_runs_in_time_with_results_within_bounds(chapter, execute_chapte
     before = sorted((ROOT / "book").iterdir())
     execution = execute_chapter(chapter)
     assert not execution.error, execution.error
-    assert execution.seconds <= SECONDS
+    assert execution.seconds <= SECONDS * slowness()
     assert sorted((ROOT / "book").iterdir()) == before, "it left files behind"
     assert BOUNDS.get(chapter), f"no bounds for {chapter}, whose results are {execution.results}"
     outside = {

@@ -275,6 +275,8 @@ def test_wheel_carries_the_data_and_loads_it(tmp_path):
     names = zipfile.ZipFile(wheel).namelist()
     assert {"ebmm/py.typed", "ebmm/data/digits.npz", "ebmm/data/registry.txt"} <= set(names)
     assert wheel.stat().st_size < 20e6
+    assert "ebmm/data/checkpoints/redrawn-64-48-ebmm.safetensors" in names
+    assert not [name for name in names if "binary-" in name and name.endswith(".safetensors")]
 
     installed = tmp_path / "installed"
     subprocess.run([*pip, "install", *options, "--target", str(installed), str(wheel)], check=True)

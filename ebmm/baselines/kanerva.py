@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ebmm.baselines.coders import Decoder, Encoder, apply
+from ebmm.coders import Decoder, Encoder, apply
 from ebmm.memory import Memory, check_points
 
 LEAST_NOISE = 0.01  # keeps the regression solvable in single precision
@@ -44,10 +44,10 @@ class KanervaMachine(nn.Module):
         read_steps: rounds of reading, at least 1. Without the coders in the round a second one would
             only shrink the code: addressing and mixing are linear, so nothing is attracted to anything.
         encoder: maps patterns (M, *S) to codes (M, C); ``None``, for vectors only: an
-            :class:`ebmm.baselines.coders.Encoder` that starts near an isometry. The untrained machine is then
+            :class:`ebmm.coders.Encoder` that starts near an isometry. The untrained machine is then
             much like a Hopfield network with the pseudo-inverse rule.
         decoder: maps codes (M, C) to patterns (M, *S) in [0, 1]; ``None``, for vectors only: a
-            :class:`ebmm.baselines.coders.Decoder` that starts near the transpose of the encoder.
+            :class:`ebmm.coders.Decoder` that starts near the transpose of the encoder.
         noise: start value of σ, above 0.01, which it stays above.
         prior_scale: standard deviation of the random start of R₀, above 0.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ebmm.baselines.coders import Decoder, Encoder, apply
+from ebmm.coders import Decoder, Encoder, apply
 from ebmm.memory import Memory, check_points
 
 STORE, RECALL = 1.0, -1.0
@@ -78,10 +78,10 @@ class LSTMMemory(nn.Module):
         features: d, the size of a pattern, or its shape S.
         hidden: H, cells of each layer, at least 1.
         layers: L, at least 1; each also reads the outputs of the one before.
-        encoder: maps patterns (M, *S) to codes (M, C); ``None``: an :class:`ebmm.baselines.coders.Encoder`,
+        encoder: maps patterns (M, *S) to codes (M, C); ``None``: an :class:`ebmm.coders.Encoder`,
             for vectors.
         decoder: maps outputs (M, L·H) to patterns (M, *S) in [0, 1]; ``None``: a
-            :class:`ebmm.baselines.coders.Decoder`, for vectors.
+            :class:`ebmm.coders.Decoder`, for vectors.
         width: C, size of a code.
 
     Raises:

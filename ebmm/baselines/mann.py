@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ebmm.baselines.coders import Decoder, Encoder, apply
+from ebmm.coders import Decoder, Encoder, apply
 from ebmm.memory import Memory, check_points
 
 START = 1e-6  # of every number in the matrix, before anything is written
@@ -77,9 +77,9 @@ class MANN(nn.Module):
         heads: H, at least 1.
         controller: U, at least 1.
         encoder: maps patterns (M, *S) to codes (M, C); ``None``, for vectors only: an
-            :class:`ebmm.baselines.coders.Encoder`.
+            :class:`ebmm.coders.Encoder`.
         decoder: maps (M, U + H·W), output and reads, to patterns (M, *S) in [0, 1]; ``None``, for vectors
-            only: a :class:`ebmm.baselines.coders.Decoder`.
+            only: a :class:`ebmm.coders.Decoder`.
         code_width: C, size of a code, at least 1.
         decay: of the usage, in [0, 1).
         sharpness: start value of β, above 0.

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ebmm.baselines.coders import apply, packing_coders
+from ebmm.coders import apply, packing_coders
 from ebmm.memory import Memory, check_points
 
 
@@ -39,7 +39,7 @@ class MemoryNetwork(nn.Module):
         slots: how many patterns a memory holds, at least 1.
         width: C, floats of a slot, at least 1.
         encoder: maps patterns (M, *S) to codes (M, C); ``None``, for vectors: that of
-            :func:`ebmm.baselines.coders.packing_coders`, which suits independent bits; where neighbours
+            :func:`ebmm.coders.packing_coders`, which suits independent bits; where neighbours
             are alike, as in images, other coders learn faster.
         decoder: maps codes (M, C) to patterns (M, *S) in [0, 1]; ``None`` as for the encoder.
         query_encoder: φ, maps patterns (M, *S) to (M, ...); ``None``: ``φ(x) = 2x − 1``.

@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ebmm.baselines.coders import Decoder, Encoder, apply
+from ebmm.coders import Decoder, Encoder, apply
 from ebmm.memory import Memory, check_points
 
 SPREAD = 0.01  # standard deviation of the random start of w and a
@@ -45,9 +45,9 @@ class DifferentiablePlasticity(nn.Module):
         write_steps: free steps a pattern, at least 1, or ``None``: the units are held.
         read_steps: K, at least 1.
         encoder: maps patterns (M, *S) to codes (M, n); ``None``, for vectors only: an
-            :class:`ebmm.baselines.coders.Encoder` that starts with unit i standing for bit i.
+            :class:`ebmm.coders.Encoder` that starts with unit i standing for bit i.
         decoder: maps units (M, n) to patterns (M, *S) in [0, 1]; ``None``, for vectors only: a
-            :class:`ebmm.baselines.coders.Decoder` that starts with bit i read from unit i.
+            :class:`ebmm.coders.Decoder` that starts with bit i read from unit i.
         rate: start value of η, in (0, 1), where it stays.
         gain: start value of n·η·a, at which Hebb's rule of Hopfield networks is 1; ``None``: 10 for held
             units, 3 for free ones, which more would saturate. At 0, the source's start, it takes long until

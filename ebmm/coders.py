@@ -1,4 +1,4 @@
-"""Static encoders and decoders: what every trained rival puts before and behind its memory.
+"""Static encoders and decoders: what a memory may put before and behind what it writes.
 
 An encoder maps patterns (M, *S) in [0, 1] to codes (M, C), a decoder codes (M, C) to patterns
 (M, *S) in [0, 1]. Both are only meta-learned and cost no memory floats. Any two modules of these
@@ -119,6 +119,94 @@ def packing_coders(features: int, width: int, hidden: int = 256) -> tuple[Encode
             weight.mul_(0.1)
         decoder.linear.weight.copy_(2 * encoder.linear.weight.mT)
     return encoder, decoder
+
+
+class SignEncoder(nn.Module):
+    """The linear code ``e = A s`` of the signs ``s = 2x − 1``.
+
+    Args:
+        matrix: start value of A, (C, d).
+
+    Shape:
+        x: (M, d) in [0, 1]. returns: (M, C).
+
+    Example:
+        >>> SignEncoder(torch.eye(3)[:2])(torch.tensor([[1.0, 0.0, 1.0]])).tolist()
+        [[1.0, -1.0]]
+    """
+
+    def __init__(self, matrix: Tensor):
+        super().__init__()
+        self.matrix = nn.Parameter(matrix.clone())
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (2 * x - 1) @ self.matrix.mT
+
+
+class SignDecoder(nn.Module):
+    """Finds the signs s that a linear code ``e = A s`` was made of, by a few damped descent steps.
+
+    ``u = y + bₗ Aᵀ(e − A y)``, ``p ← aₗ u + cₗ p``, ``y = tanh(p)`` for l = 1 … L, from y = 0: descent on
+    ``‖e − A y‖²``, pushed towards ±1. A and the 3 L rates are learned, as in LISTA (Gregor & LeCun 2010).
+    Random A with C rows can be undone in this way for C well above d/2, since s is one corner of
+    the box [−1, 1]ᵈ.
+
+    Args:
+        matrix: start value of A, (C, d).
+        steps: L, at least 1.
+
+    Shape:
+        code: (M, C). returns: (M, d) in [0, 1], ``(y + 1)/2``.
+
+    Example:
+        >>> encoder, decoder = sign_coders(64, width=48)
+        >>> bits = torch.randint(0, 2, (100, 64)).float()
+        >>> wrong = (decoder(encoder(bits)) > 0.5) != (bits > 0.5)
+        >>> bool(wrong.float().mean() < 0.01)
+        True
+    """
+
+    def __init__(self, matrix: Tensor, steps: int = 24):
+        super().__init__()
+        self.matrix = nn.Parameter(matrix.clone())
+        self.slope = nn.Parameter(torch.linspace(0.6, 2.2, steps))
+        self.rate = nn.Parameter(torch.linspace(2.7, 2.3, steps))
+        self.inertia = nn.Parameter(torch.full((steps,), 0.4))
+
+    def forward(self, code: Tensor) -> Tensor:
+        y = pulled = torch.zeros_like(code[..., :1]).expand(*code.shape[:-1], self.matrix.shape[1])
+        for slope, rate, inertia in zip(self.slope, self.rate, self.inertia, strict=True):
+            pulled = slope * (y + rate * (code - y @ self.matrix.mT) @ self.matrix) + inertia * pulled
+            y = torch.tanh(pulled)
+        return (y + 1) / 2
+
+
+def sign_coders(features: int, width: int, steps: int = 24) -> tuple[SignEncoder, SignDecoder]:
+    """A linear code shorter than the pattern, and a descent inside the box that undoes it.
+
+    Both start with the same random A of orthonormal rows and hardly need training.
+
+    Args:
+        features: d, size of a pattern.
+        width: C, size of a code, at most d.
+        steps: L of the :class:`SignDecoder`.
+
+    Returns:
+        A :class:`SignEncoder` and a :class:`SignDecoder`.
+
+    Raises:
+        ValueError: a code longer than a pattern.
+
+    Example:
+        >>> encoder, decoder = sign_coders(8, width=8)
+        >>> bits = torch.randint(0, 2, (5, 8)).float()
+        >>> bool(((decoder(encoder(bits)) > 0.5) == (bits > 0.5)).all())
+        True
+    """
+    if width > features:
+        raise ValueError(f"a code longer than its pattern saves nothing: width {width}, features {features}")
+    matrix = nn.init.orthogonal_(torch.empty(width, features))
+    return SignEncoder(matrix), SignDecoder(matrix, steps)
 
 
 def apply(coder: nn.Module, x: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:

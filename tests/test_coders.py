@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ebmm.baselines.coders import Decoder, Encoder, Sine, apply, packing_coders
+from ebmm.coders import Decoder, Encoder, SignDecoder, SignEncoder, Sine, apply, packing_coders, sign_coders
 
 
 def random_bits(*shape, seed=0):
@@ -89,3 +89,39 @@ def test_apply_says_which_coder_gives_which_wrong_shape():
         apply(Encoder(8, width=4), torch.rand(2, 3, 8), (5,))
     with pytest.raises(ValueError, match=r"Flatten must map \(6, 8\) to \(6, 8\), it gave \(48,\)"):
         apply(nn.Flatten(0), torch.rand(2, 3, 8), (8,))
+
+
+def test_sign_decoder_is_its_formula():
+    torch.manual_seed(0)
+    decoder = SignDecoder(torch.randn(3, 5), steps=4).double()
+    code = torch.randn(2, 3, dtype=torch.double)
+    A = decoder.matrix
+    for c, answer in zip(code, decoder(code), strict=True):
+        y, pulled = torch.zeros(5).double(), torch.zeros(5).double()
+        for slope, rate, inertia in zip(decoder.slope, decoder.rate, decoder.inertia, strict=True):
+            missing = c - torch.stack([sum(A[k, i] * y[i] for i in range(5)) for k in range(3)])
+            back = torch.stack([sum(A[k, i] * missing[k] for k in range(3)) for i in range(5)])
+            pulled = slope * (y + rate * back) + inertia * pulled
+            y = torch.tanh(pulled)
+        torch.testing.assert_close(answer, (y + 1) / 2)
+
+
+def test_sign_encoder_is_linear_in_the_signs():
+    matrix = torch.randn(3, 5)
+    x = torch.rand(4, 5)
+    torch.testing.assert_close(SignEncoder(matrix)(x), torch.stack([matrix @ (2 * v - 1) for v in x]))
+
+
+@pytest.mark.parametrize(("width", "most"), [(64, 0.0), (48, 0.005), (43, 0.01)])
+def test_descent_undoes_a_random_linear_code(width, most):
+    torch.manual_seed(0)
+    encoder, decoder = sign_coders(64, width)
+    x = torch.randint(0, 2, (500, 64)).float()
+    answer = decoder(encoder(x))
+    assert answer.min() >= 0 and answer.max() <= 1
+    assert ((answer > 0.5) != (x > 0.5)).float().mean() <= most
+
+
+def test_a_linear_code_longer_than_its_pattern_is_refused():
+    with pytest.raises(ValueError, match="saves nothing: width 7, features 6"):
+        sign_coders(6, width=7)
