@@ -135,7 +135,7 @@ def contestants(dim: int, number: int) -> dict[str, Contestant]:
             {"steps": 1000 if width < dim else 100, "learning_rate": 3e-3, "memories": 8},
         ),
         "ebmm-predictive": Contestant(partial(predictive_memory, dim), {"steps": 3000, "learning_rate": 2e-3}),
-        "ebmm-gated": Contestant(partial(gated_memory, dim, 2 * dim, 3), {"steps": 2000, "learning_rate": 1.5e-3}),
+        "ebmm-gated": Contestant(partial(gated_memory, dim, 2 * dim, 3), {"steps": 3000, "learning_rate": 4e-3}),
         "memory-network": Contestant(
             partial(MemoryNetwork, dim, slots, width),
             {"steps": 2000 if dim <= 64 else 3000, "learning_rate": 5e-3, "memories": 16 if dim <= 64 else 8},
