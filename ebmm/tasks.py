@@ -145,7 +145,8 @@ class ImagePatterns:
     """Different images drawn at random from a set.
 
     Args:
-        images: (M, *S), floats in [0, 1], such as ``ebmm.datasets.digits().images``.
+        images: (M, *S), floats in [0, 1], such as ``ebmm.datasets.digits().images``, or bytes, which stand for
+            255ths, such as ``ebmm.photographs.cifar10().images``.
         threshold: binarise at this grey level; ``None`` keeps the grey levels.
         flatten: give patterns of shape (d,) instead of S.
 
@@ -161,14 +162,20 @@ class ImagePatterns:
     def __post_init__(self):
         if not isinstance(self.images, Tensor):
             raise TypeError(f"images must be a tensor, such as digits().images, got {type(self.images).__name__}")
+        if self.images.dtype == torch.uint8 and self.images[:1000].max() > 1:  # else rather bits than bytes
+            return
         low, high = (v.item() for v in torch.aminmax(self.images))
         if not self.images.is_floating_point() or not 0 <= low <= high <= 1:
-            raise ValueError(f"images must be floats in [0, 1], got {self.images.dtype} from {low:g} to {high:g}")
+            raise ValueError(
+                f"images must be floats in [0, 1], or bytes up to 255, got {self.images.dtype} from {low:g} to {high:g}"
+            )
 
     def __call__(self, number: int, generator: Generator) -> Tensor:
         if number > len(self.images):
             raise ValueError(f"a memory of {number} different images needs as many, got a set of {len(self.images)}")
         chosen = self.images[torch.randperm(len(self.images), generator=generator)[:number]]
+        if chosen.dtype == torch.uint8:
+            chosen = chosen.float() / 255
         if self.threshold is not None:
             chosen = (chosen > self.threshold).to(chosen.dtype)
         return chosen.flatten(1) if self.flatten else chosen
