@@ -89,8 +89,12 @@ def test_it_is_decoded_once_and_a_decoded_file_that_is_not_whole_is_made_again(s
     monkeypatch.setattr(photographs, "_BATCH", 4)
     sums = {"test": {"test_batch": (md5(BINARY["test_batch"]), "")}}
     monkeypatch.setattr(photographs, "_CIFAR10", sums)
-    kept.write_bytes(kept.read_bytes()[:-100])
-    assert (cifar10("test", root=root).images == whole).all()
+    for damage in (
+        lambda: kept.write_bytes(kept.read_bytes()[:-100]),
+        lambda: np.save(kept, np.zeros((3, 3), np.uint8)),
+    ):
+        damage()
+        assert (cifar10("test", root=root).images == whole).all()
 
 
 def test_without_a_folder_the_archive_is_downloaded_and_unpacked(small, cache, tmp_path, monkeypatch):
@@ -172,6 +176,11 @@ def test_any_folder_of_images_is_cut_to_squares(cache, tmp_path):
     assert np.abs(found.images[1].numpy() - middle).max() <= 1
     photograph(tmp_path / "mine" / "c.png", 8, 8)
     assert len(folder_of_images(tmp_path / "mine", size=8)) == 3, "a new file is seen"
+    times = (tmp_path / "mine" / "a.png").stat().st_mtime_ns
+    new = photograph(tmp_path / "mine" / "a.png", 8, 8)
+    os.utime(tmp_path / "mine" / "a.png", ns=(times, times))
+    changed = folder_of_images(tmp_path / "mine", size=8).images[0]
+    assert (changed.numpy() == new.transpose(2, 0, 1)).all(), "a changed file is seen"
 
 
 def test_what_is_wrong_with_a_folder_is_said(cache, tmp_path):
