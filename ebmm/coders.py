@@ -209,6 +209,35 @@ def sign_coders(features: int, width: int, steps: int = 24) -> tuple[SignEncoder
     return SignEncoder(matrix), SignDecoder(matrix, steps)
 
 
+def given_or_default(
+    encoder: nn.Module | None,
+    decoder: nn.Module | None,
+    shape: tuple[int, ...],
+    default: Callable[[int], tuple[nn.Module, nn.Module]],
+) -> tuple[nn.Module, nn.Module]:
+    """The coders a memory was given; for patterns that are vectors, its default ones in the place of missing ones.
+
+    Args:
+        encoder, decoder: what was given, or ``None``.
+        shape: S, of a pattern.
+        default: makes both for patterns of d elements; called only where one is missing.
+
+    Raises:
+        ValueError: one is missing and patterns are not vectors.
+
+    Example:
+        >>> encoder, decoder = given_or_default(nn.Identity(), None, (4,), lambda d: packing_coders(d, width=2))
+        >>> encoder, decoder.linear.in_features
+        (Identity(), 2)
+    """
+    if encoder is not None and decoder is not None:
+        return encoder, decoder
+    if len(shape) != 1:
+        raise ValueError(f"patterns of shape {shape} need an encoder and a decoder of your own")
+    made = default(shape[0])
+    return made[0] if encoder is None else encoder, made[1] if decoder is None else decoder
+
+
 def apply(coder: nn.Module, x: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
     """A coder on (B, N, ...): all memories' patterns or codes as one batch, (B, N, ...) again.
 

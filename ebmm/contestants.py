@@ -124,6 +124,8 @@ def contestants(dim: int, number: int) -> dict[str, Contestant]:
     """
     slots, width = slots_and_width(dim, number)
     room = min(number, budget(dim) // dim)
+    memories = 16 if dim <= 64 else 8
+    slotted = {"steps": 2000 if dim <= 64 else 3000, "learning_rate": 5e-3, "memories": memories}
     return {
         # Where each bit has a number of its own there is little to learn.
         "ebmm": Contestant(
@@ -136,14 +138,8 @@ def contestants(dim: int, number: int) -> dict[str, Contestant]:
         ),
         "ebmm-predictive": Contestant(partial(predictive_memory, dim), {"steps": 3000, "learning_rate": 2e-3}),
         "ebmm-gated": Contestant(partial(gated_memory, dim, 2 * dim, 3), {"steps": 3000, "learning_rate": 4e-3}),
-        "memory-network": Contestant(
-            partial(MemoryNetwork, dim, slots, width),
-            {"steps": 2000 if dim <= 64 else 3000, "learning_rate": 5e-3, "memories": 16 if dim <= 64 else 8},
-        ),
-        "memory-network-plain": Contestant(
-            partial(plain_memory_network, dim, number),
-            {"steps": 2000 if dim <= 64 else 3000, "learning_rate": 5e-3, "memories": 16 if dim <= 64 else 8},
-        ),
+        "memory-network": Contestant(partial(MemoryNetwork, dim, slots, width), slotted),
+        "memory-network-plain": Contestant(partial(plain_memory_network, dim, number), slotted),
         "mann": Contestant(
             partial(MANN, dim, *rows_and_width(budget(dim), number)), {"steps": 2000, "learning_rate": 1.5e-3}
         ),
@@ -154,7 +150,7 @@ def contestants(dim: int, number: int) -> dict[str, Contestant]:
         "plasticity": Contestant(partial(DifferentiablePlasticity, dim, dim), {"steps": 2000}),
         "lstm": Contestant(
             partial(lstm_memory, dim),
-            {"steps": 500 if dim <= 64 else 200, "learning_rate": 3e-3, "memories": 16 if dim <= 64 else 8},
+            {"steps": 500 if dim <= 64 else 200, "learning_rate": 3e-3, "memories": memories},
         ),
         "dense": Contestant(partial(DenseMemory, dim, room, beta=2.0, full="overwrite")),
     } | hopfield_contestants(dim)

@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ebmm.coders import sign_coders
+from ebmm.coders import given_or_default, sign_coders
 from ebmm.layers import LayerNorm, MemoryLinear, MemorySlots, MemorySymmetric
 
 
@@ -217,12 +217,9 @@ class CompressedDenseEnergy(nn.Module):
     ):
         super().__init__()
         self.pattern_shape = (features,) if isinstance(features, int) else tuple(features)
-        if encoder is None or decoder is None:
-            if len(self.pattern_shape) != 1:
-                raise ValueError(f"patterns of shape {self.pattern_shape} need an encoder and a decoder of your own")
-            by_signs = sign_coders(self.pattern_shape[0], width)
-            encoder, decoder = encoder or by_signs[0], decoder or by_signs[1]
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder = given_or_default(
+            encoder, decoder, self.pattern_shape, lambda d: sign_coders(d, width)
+        )
         self.memory = MemorySlots(slots, width)
         self.log_inverse_temperature = nn.Parameter(torch.tensor(math.log(inverse_temperature)))
         self.sharpness = sharpness

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import pytest
 import torch
 
+from ebmm import datasets
+
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
 THREADS = 1  # the tensors are small; on a busy machine more threads only wait for each other
@@ -27,6 +29,14 @@ def pytest_configure(config) -> None:
     os.environ["OMP_NUM_THREADS"] = str(THREADS)
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     torch.set_num_threads(THREADS)
+
+
+@pytest.fixture(name="cache")
+def empty_cache(tmp_path, monkeypatch):
+    """An empty user cache folder, and no EBMM_DATA."""
+    monkeypatch.delenv("EBMM_DATA", raising=False)
+    monkeypatch.setattr(datasets, "_cache", lambda: tmp_path / "cache")
+    return tmp_path / "cache"
 
 
 class Execution(NamedTuple):

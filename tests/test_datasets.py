@@ -104,14 +104,6 @@ def server(monkeypatch):
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty user cache folder, and no EBMM_DATA."""
-    monkeypatch.delenv("EBMM_DATA", raising=False)
-    monkeypatch.setattr(datasets, "_cache", lambda: tmp_path / "cache")
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def small(server, cache, monkeypatch):
     """The official places and checksums, replaced by those of the small data sets."""
     server.files = {"images_background.zip": ARCHIVE}

@@ -35,14 +35,6 @@ def md5(content: bytes) -> str:
 
 
 @pytest.fixture
-def cache(tmp_path, monkeypatch):
-    """An empty user cache folder, and no EBMM_DATA."""
-    monkeypatch.delenv("EBMM_DATA", raising=False)
-    monkeypatch.setattr(datasets, "_cache", lambda: tmp_path / "cache")
-    return tmp_path / "cache"
-
-
-@pytest.fixture
 def small(cache, monkeypatch):
     """CIFAR-10 with four images a file."""
     monkeypatch.setattr(photographs, "_BATCH", 4)

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ebmm.coders import Decoder, Encoder, apply
+from ebmm.coders import Decoder, Encoder, apply, given_or_default
 from ebmm.memory import Memory, check_points
 
 LEAST_NOISE = 0.01  # keeps the regression solvable in single precision
@@ -91,13 +91,10 @@ class KanervaMachine(nn.Module):
             raise ValueError(
                 f"noise must be above {LEAST_NOISE} and prior_scale above 0, got {noise} and {prior_scale}"
             )
-        if encoder is None or decoder is None:
-            if len(self.pattern_shape) != 1:
-                raise ValueError(f"patterns of shape {self.pattern_shape} need an encoder and a decoder of your own")
-            isometric = _isometric_coders(self.pattern_shape[0], width)
-            encoder, decoder = encoder or isometric[0], decoder or isometric[1]
         self.rows, self.width, self.read_steps = rows, width, read_steps
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder = given_or_default(
+            encoder, decoder, self.pattern_shape, lambda d: _isometric_coders(d, width)
+        )
         self.prior_mean = nn.Parameter(prior_scale * torch.randn(rows, width))
         self.prior_log_variance = nn.Parameter(torch.zeros(rows))
         self.log_noise_variance = nn.Parameter(torch.tensor(math.log(noise**2 - LEAST_NOISE**2)))

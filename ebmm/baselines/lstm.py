@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ebmm.coders import Decoder, Encoder, apply
+from ebmm.coders import Decoder, Encoder, apply, given_or_default
 from ebmm.memory import Memory, check_points
 
 STORE, RECALL = 1.0, -1.0
@@ -112,11 +112,10 @@ class LSTMMemory(nn.Module):
             raise ValueError(
                 f"features, hidden, layers and width must be at least 1, got {features}, {hidden}, {layers} and {width}"
             )
-        if len(self.pattern_shape) != 1 and (encoder is None or decoder is None):
-            raise ValueError(f"patterns of shape {self.pattern_shape} need an encoder and a decoder of your own")
         self.hidden, self.width = hidden, width
-        self.encoder = Encoder(self.pattern_shape[0], width) if encoder is None else encoder
-        self.decoder = Decoder(layers * hidden, self.pattern_shape[0]) if decoder is None else decoder
+        self.encoder, self.decoder = given_or_default(
+            encoder, decoder, self.pattern_shape, lambda d: (Encoder(d, width), Decoder(layers * hidden, d))
+        )
         self.layers = nn.ModuleList(LSTMLayer(width + 1 + (hidden if i else 0), hidden) for i in range(layers))
 
     def extra_repr(self) -> str:

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ebmm.coders import Decoder, Encoder, apply
+from ebmm.coders import Decoder, Encoder, apply, given_or_default
 from ebmm.memory import Memory, check_points
 
 START = 1e-6  # of every number in the matrix, before anything is written
@@ -126,14 +126,14 @@ class MANN(nn.Module):
             )
         if not 0 <= decay < 1 or sharpness <= 0:
             raise ValueError(f"decay must lie in [0, 1) and sharpness above 0, got {decay} and {sharpness}")
-        if encoder is None or decoder is None:
-            if len(self.pattern_shape) != 1:
-                raise ValueError(f"patterns of shape {self.pattern_shape} need an encoder and a decoder of your own")
-            encoder = encoder or Encoder(self.pattern_shape[0], code_width)
-            decoder = decoder or Decoder(controller + heads * width, self.pattern_shape[0])
         self.rows, self.width, self.heads, self.controller = rows, width, heads, controller
         self.code_width, self.decay, self.carry_state = code_width, decay, carry_state
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder = given_or_default(
+            encoder,
+            decoder,
+            self.pattern_shape,
+            lambda d: (Encoder(d, code_width), Decoder(controller + heads * width, d)),
+        )
 
         gates = 4 if carry_state else 3
         self.from_code = _linear(code_width, gates * controller, scale=0.5)

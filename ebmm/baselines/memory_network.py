@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ebmm.coders import apply, packing_coders
+from ebmm.coders import apply, given_or_default, packing_coders
 from ebmm.memory import Memory, check_points
 
 
@@ -78,14 +78,11 @@ class MemoryNetwork(nn.Module):
             raise ValueError(f"features, slots and width must be at least 1, got {features}, {slots} and {width}")
         if inverse_temperature <= 0:
             raise ValueError(f"inverse_temperature must be above 0, got {inverse_temperature}")
-        if encoder is None or decoder is None:
-            if len(self.pattern_shape) != 1:
-                raise ValueError(f"patterns of shape {self.pattern_shape} need an encoder and a decoder of your own")
-            packing = packing_coders(self.pattern_shape[0], width)
-            encoder = packing[0] if encoder is None else encoder
-            decoder = packing[1] if decoder is None else decoder
         self.slots, self.width = slots, width
-        self.encoder, self.decoder, self.query_encoder = encoder, decoder, query_encoder
+        self.encoder, self.decoder = given_or_default(
+            encoder, decoder, self.pattern_shape, lambda d: packing_coders(d, width)
+        )
+        self.query_encoder = query_encoder
         self.log_inverse_temperature = nn.Parameter(torch.tensor(math.log(inverse_temperature)))
 
     def extra_repr(self) -> str:

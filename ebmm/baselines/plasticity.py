@@ -10,7 +10,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ebmm.coders import Decoder, Encoder, apply
+from ebmm.coders import Decoder, Encoder, apply, given_or_default
 from ebmm.memory import Memory, check_points
 
 SPREAD = 0.01  # standard deviation of the random start of w and a
@@ -90,13 +90,13 @@ class DifferentiablePlasticity(nn.Module):
             )
         if not 0 < rate < 1:
             raise ValueError(f"rate must lie in (0, 1), got {rate}")
-        if encoder is None or decoder is None:
-            if len(self.pattern_shape) != 1:
-                raise ValueError(f"patterns of shape {self.pattern_shape} need an encoder and a decoder of your own")
-            encoder = encoder or _start_as(1.0, Encoder(self.pattern_shape[0], units))
-            decoder = decoder or _start_as(2.0, Decoder(units, self.pattern_shape[0]))
         self.units, self.write_steps, self.read_steps = units, write_steps, read_steps
-        self.encoder, self.decoder = encoder, decoder
+        self.encoder, self.decoder = given_or_default(
+            encoder,
+            decoder,
+            self.pattern_shape,
+            lambda d: (_start_as(1.0, Encoder(d, units)), _start_as(2.0, Decoder(units, d))),
+        )
         if gain is None:
             gain = HELD_GAIN if write_steps is None else FREE_GAIN
         self.fixed = nn.Parameter(SPREAD * torch.randn(units, units))
