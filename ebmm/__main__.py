@@ -1,4 +1,7 @@
-"""The command line: ``python -m ebmm list | train NAME | evaluate NAME``."""
+"""The command line: ``python -m ebmm list | train NAME | evaluate NAME``.
+
+``torchrun --nproc-per-node=N -m ebmm train NAME`` trains in N processes, one for each GPU where there are some.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from pathlib import Path
 
 from ebmm import experiments
 from ebmm.evaluation import save_results
-from ebmm.training import TrainingError
+from ebmm.training import PRECISIONS, TrainingError, process_group, rank_and_processes
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -22,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--model", default="ebmm")
     train.add_argument("--out", type=Path, help="default: checkpoints/NAME-MODEL.safetensors")
     train.add_argument("--steps", type=int, help="instead of the experiment's own number")
+    train.add_argument("--precision", choices=PRECISIONS, help="of products; default: the experiment's own or float32")
     train.add_argument("--device", default="auto")
     train.add_argument("--seed", type=int, default=0)
 
@@ -33,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("--device", default="auto")
     evaluate.add_argument("--seed", type=int, default=1)
     evaluate.add_argument("--out", type=Path, help="add the rows to this JSON file")
+    evaluate.add_argument("--show", type=int, metavar="N", help="save a picture of N patterns, NAME-MODEL.png")
 
     given = parser.parse_args(arguments)
     try:
@@ -51,8 +56,13 @@ def _list(given: argparse.Namespace) -> None:
 
 def _train(given: argparse.Namespace) -> None:
     out = given.out or Path("checkpoints") / f"{given.name}-{given.model}.safetensors"
-    history = experiments.train(given.name, given.model, out, device=given.device, seed=given.seed, steps=given.steps)
-    print(f"{len(history.rows)} steps in {history.seconds / 60:.1f} minutes, {history.skipped} skipped: {out}")
+    with process_group(given.device):
+        history = experiments.train(
+            given.name, given.model, out, device=given.device, seed=given.seed, steps=given.steps,
+            precision=given.precision,
+        )  # fmt: skip
+        if rank_and_processes()[0] == 0:
+            print(f"{len(history.rows)} steps in {history.seconds / 60:.1f} minutes, {history.skipped} skipped: {out}")
 
 
 def _evaluate(given: argparse.Namespace) -> None:
@@ -65,6 +75,12 @@ def _evaluate(given: argparse.Namespace) -> None:
         )
         rows.append(row)
         print(f"{model:<24} {row['memory_floats']:>7} {row['mean']:>8.3f} {row['p5']:>8.3f} {row['p95']:>8.3f}")
+        if given.show is not None:
+            picture = (given.out.parent if given.out else Path()) / f"{given.name}-{model}.png"
+            experiments.show_contestant(
+                given.name, model, given.show, picture, seed=given.seed, device=given.device, weights=given.weights
+            )
+            print(f"{'':<24} shown in {picture}")
     if given.out is not None:
         save_results(rows, given.out)
 

@@ -31,11 +31,13 @@ class Contestant:
         build: makes the memory, untrained.
         training: keyword arguments of :func:`ebmm.fit`, ``steps`` among them; ``None``: nothing to train.
         clamp: tell the memory which elements of a query are intact.
+        start: the contestant of the same experiment whose trained coders this one starts its training with.
     """
 
     build: Callable[[], nn.Module]
     training: dict | None = None
     clamp: bool = False
+    start: str | None = None
 
 
 def budget(dim: int) -> int:

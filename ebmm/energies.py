@@ -204,6 +204,7 @@ class CompressedDenseEnergy(nn.Module):
 
     writable = ("memory",)
     own_writing_loss = True
+    share = 0.5  # of the code, that slots are compared with when writing
 
     def __init__(
         self,
@@ -226,12 +227,16 @@ class CompressedDenseEnergy(nn.Module):
 
     def forward(self, x: Tensor, writing: bool = False) -> Tensor:
         slots = self.memory()
+        return self.writing_loss(x, slots) if writing else self.reading_energy(x, slots)
+
+    def writing_loss(self, x: Tensor, slots: Tensor) -> Tensor:
         lead = x.shape[: x.dim() - len(self.pattern_shape)]
-        if writing:
-            half = 0.5 * self.encoder(x.reshape(-1, *self.pattern_shape)).unflatten(0, lead)
-            overlap = half @ slots.mT - 0.5 * slots.square().sum(-1).unsqueeze(-2)
-            return 0.5 * half.square().sum(-1) - torch.logsumexp(self.sharpness * overlap, -1) / self.sharpness
-        signs = 2 * x.reshape(*lead, -1) - 1
+        part = self.share * self.encoder(x.reshape(-1, *self.pattern_shape)).unflatten(0, lead)
+        overlap = part @ slots.mT - 0.5 * slots.square().sum(-1).unsqueeze(-2)
+        return 0.5 * part.square().sum(-1) - torch.logsumexp(self.sharpness * overlap, -1) / self.sharpness
+
+    def reading_energy(self, x: Tensor, slots: Tensor) -> Tensor:
+        signs = 2 * x.flatten(-len(self.pattern_shape)) - 1
         stored = 2 * self.decoder(slots.flatten(0, -2)).reshape(*slots.shape[:-1], -1) - 1
         beta = self.log_inverse_temperature.exp()
         return 0.5 * signs.square().sum(-1) - torch.logsumexp(beta * signs @ stored.mT, -1) / beta

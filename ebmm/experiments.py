@@ -10,28 +10,43 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
-from ebmm import tasks
+from ebmm import datasets, photographs, tasks
 from ebmm.contestants import Contestant, budget, contestants, hopfield_contestants, predictive_memory
 from ebmm.evaluation import describe_device, evaluate, versions
+from ebmm.image_contestants import image_contestants
+from ebmm.image_energies import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
+from ebmm.model import EBMM
 from ebmm.tasks import Task
-from ebmm.training import History, fit, pick_device
+from ebmm.training import History, fit, pick_device, rank_and_processes
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A task and its contestants, by name."""
+    """A task and its contestants, by name.
+
+    Attributes:
+        name, about: for lists.
+        task: what is trained on.
+        contestants: by name.
+        test: what is evaluated on; ``None``: the training task, whose patterns never come twice.
+        weights: the experiment whose trained weights are evaluated here; ``None``: this one.
+    """
 
     name: str
     about: str
     task: Task
     contestants: dict[str, Contestant] = field(default_factory=dict)
+    test: Task | None = None
+    weights: str | None = None
 
 
 def contest(name: str, about: str, task: Task, dim: int) -> Experiment:
@@ -79,6 +94,111 @@ OTHER_TASKS = {
     )
 }
 
+# Images
+
+BLOCK_32, BLOCK_64, BITS_32 = tasks.NoiseBlock(16), tasks.NoiseBlock(32), tasks.NoiseBlock(16, binary=True)
+INK = 0.3  # the grey level from which a pixel of a character counts as ink
+
+
+# What is trained on, what is tested on. The few characters there are to train on come turned and shifted.
+OMNIGLOT = (
+    tasks.LazyImages(partial(datasets.omniglot, "background", size=32), INK, tasks.turned_and_shifted),
+    tasks.LazyImages(partial(datasets.omniglot, "evaluation", size=32), INK),
+)
+CIFAR10 = (
+    tasks.LazyImages(partial(photographs.cifar10, "train"), variations=tasks.mirrored),
+    tasks.LazyImages(partial(photographs.cifar10, "test")),
+)
+TINY_IMAGENET = (
+    tasks.LazyImages(partial(photographs.tiny_imagenet, "train"), variations=tasks.mirrored),
+    tasks.LazyImages(partial(photographs.tiny_imagenet, "val")),
+)
+MNIST = tasks.LazyImages(partial(datasets.mnist, "test", size=32), INK)
+
+
+def omniglot_contest(name: str, floats: int, paper: Callable) -> Experiment:
+    """64 characters a memory; nobody has seen the alphabets of the test."""
+    return Experiment(
+        name,
+        f"64 Omniglot characters of 32 x 32, a 16 x 16 block replaced by noise; {floats} floats",
+        Task(OMNIGLOT[0], BLOCK_32, 64),
+        image_contestants((32, 32), floats, 0.1, partial(paper, (32, 32))),
+        Task(OMNIGLOT[1], BLOCK_32, 64),
+    )
+
+
+def photograph_contest(
+    name: str, about: str, floats: int, paper: Callable, size: int, block: tasks.NoiseBlock, sources: tuple
+) -> Experiment:
+    """64 photographs a memory."""
+    train, test = (Task(source, block, 64, "squared error") for source in sources)
+    shape = (3, size, size)
+    return Experiment(
+        name,
+        f"64 {about} of {size} x {size}, a block of half the side replaced by noise; {floats} floats",
+        train,
+        image_contestants(shape, floats, 0.5, partial(paper, shape)),
+        test,
+    )
+
+
+def other_test(name: str, about: str, trained: str, source: tasks.LazyImages, block: tasks.NoiseBlock) -> Experiment:
+    """Weights of another experiment, tested on other images or other noise."""
+    experiment = IMAGES[trained]
+    return replace(
+        experiment,
+        name=name,
+        about=f"{about}; weights of {trained}",
+        test=Task(source, block, 64),
+        weights=trained,
+    )
+
+
+CONV_FLOATS = (2308, 3462, 4616, 9232, 11540, 13848, 16156)  # 1154 for each memory channel of the paper's network
+LINEAR_FLOATS = (3084, 4112, 5140, 8224, 10794, 13878, 16448)  # 257 for each memory unit
+
+IMAGES = {
+    **{
+        f"omniglot-conv-{floats}": omniglot_contest(
+            f"omniglot-conv-{floats}", floats, partial(ResNetConvEnergy, dyn=floats // 1154)
+        )
+        for floats in CONV_FLOATS
+    },
+    **{
+        f"omniglot-fc-{floats}": omniglot_contest(
+            f"omniglot-fc-{floats}", floats, partial(ResNetLinearEnergy, dyn=floats // 257)
+        )
+        for floats in LINEAR_FLOATS
+    },
+    **{
+        f"cifar-conv-{floats}": photograph_contest(
+            f"cifar-conv-{floats}", "CIFAR-10 photographs", floats,
+            partial(ResNetConvEnergy, dyn=floats // 1154), 32, BLOCK_32, CIFAR10,
+        )
+        for floats in CONV_FLOATS
+    },
+    "imagenet64-conv": photograph_contest(
+        "imagenet64-conv", "Tiny-ImageNet photographs", 18448,
+        resnet_conv_energy_64, 64, BLOCK_64, TINY_IMAGENET,
+    ),
+}  # fmt: skip
+
+TRANSFER = {
+    **{
+        f"mnist-conv-{floats}": other_test(
+            f"mnist-conv-{floats}", "64 MNIST digits, never trained on", f"omniglot-conv-{floats}", MNIST, BLOCK_32
+        )
+        for floats in CONV_FLOATS
+    },
+    **{
+        f"omniglot-bits-{floats}": other_test(
+            f"omniglot-bits-{floats}", "64 Omniglot characters, a block of random bits",
+            f"omniglot-conv-{floats}", OMNIGLOT[1], BITS_32,
+        )
+        for floats in CONV_FLOATS
+    },
+}  # fmt: skip
+
 EXPERIMENTS = {
     "flipped-64-16": Experiment(
         "flipped-64-16",
@@ -89,6 +209,8 @@ EXPERIMENTS = {
     ),
     **REDRAWN,
     **OTHER_TASKS,
+    **IMAGES,
+    **TRANSFER,
 }
 
 
@@ -109,6 +231,8 @@ def find(name: str, model: str | None = None) -> tuple[Experiment, list[str]]:
 def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto", seed: int = 0, **changes) -> History:
     """Train a contestant and save its weights, in half precision.
 
+    Within :func:`ebmm.training.process_group` all processes call it, and the first one saves.
+
     Args:
         name, model: the experiment and its contestant.
         out: the safetensors file to write. The state to resume from lies beside it, with the suffix
@@ -126,15 +250,22 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
     contestant = experiment.contestants[model]
     if contestant.training is None:
         raise ValueError(f"{model} of {name} needs no training")
+    if experiment.weights is not None:
+        raise ValueError(f"{name} only tests: train {experiment.weights} instead")
     out = Path(out)
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     memory = contestant.build()
+    if contestant.start is not None:
+        _start_with_coders_of(memory, name, contestant.start, out)
     changes = {name: value for name, value in changes.items() if value is not None}
     settings = contestant.training | changes
-    command = ["python", "-m", "ebmm", "train", name, "--model", model, "--seed", str(seed)]
+    rank, processes = rank_and_processes()
+    command = ["torchrun", f"--nproc-per-node={processes}"] if processes > 1 else ["python"]
+    command += ["-m", "ebmm", "train", name, "--model", model, "--seed", str(seed)]
     command += ["--device", device, "--out", str(out)]
-    command += ["--steps", str(changes["steps"])] if "steps" in changes else []
+    for option in ("steps", "precision"):
+        command += [f"--{option}", str(changes[option])] if option in changes else []
     history = fit(
         memory, experiment.task, device=device, seed=seed, checkpoint=out.with_suffix(".training"), **settings
     )
@@ -147,6 +278,7 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
         "steps": len(history.rows),
         "skipped": history.skipped,
         "minutes": round(history.seconds / 60, 2),
+        "processes": processes,
         "device": describe_device(pick_device(device)),
         "versions": versions(),
     }
@@ -155,8 +287,29 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
         key: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
         for key, tensor in memory.state_dict().items()
     }
-    save_file(state, out, metadata={"training": json.dumps(training)})
+    if rank == 0:
+        save_file(state, out, metadata={"training": json.dumps(training)})
     return history
+
+
+def _start_with_coders_of(memory: nn.Module, name: str, other: str, out: Path) -> None:
+    """Copy another contestant's trained coders, from weights beside ``out`` or else from those shipped, to stay."""
+    beside = out.with_name(f"{name}-{other}.safetensors")
+    try:
+        trained, _ = load_contestant(name, other, beside if beside.exists() else None)
+    except (FileNotFoundError, ValueError) as error:
+        raise ValueError(
+            f"training starts with the coders of {other}, which are neither beside {out} nor shipped: "
+            f"train {other} of {name} first, with --out {beside}"
+        ) from error
+    owner = memory.energy_network if isinstance(memory, EBMM) else memory
+    for coder in ("encoder", "decoder"):
+        own = owner.get_submodule(coder)
+        own.load_state_dict(trained.get_submodule(coder).state_dict())
+        own.requires_grad_(False)
+    if isinstance(memory, EBMM):  # which is to write these codes as they are
+        owner.get_submodule("memory").requires_grad_(False)
+        memory.raw_write_rates.requires_grad_(False)
 
 
 def load_contestant(name: str, model: str, path: str | os.PathLike | None = None) -> tuple[nn.Module, dict]:
@@ -179,7 +332,7 @@ def load_contestant(name: str, model: str, path: str | os.PathLike | None = None
     memory = contestant.build()
     if contestant.training is None:
         return memory, {}
-    path = data_path(f"checkpoints/{name}-{model}.safetensors") if path is None else path
+    path = data_path(f"checkpoints/{experiment.weights or name}-{model}.safetensors") if path is None else path
     try:
         with safe_open(path, framework="pt") as file:
             memory.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
@@ -207,10 +360,58 @@ def evaluate_contestant(
     memory, training = load_contestant(name, model, weights)
     where = pick_device(device)
     row = evaluate(
-        memory.to(where), experiment.task, memories, seed=seed, device=str(where),
+        memory.to(where), experiment.test or experiment.task, memories, seed=seed, device=str(where),
         clamp=experiment.contestants[model].clamp,
     )  # fmt: skip
     command = ["python", "-m", "ebmm", "evaluate", name, "--model", model, "--memories", str(memories)]
     command += ["--seed", str(seed), *(["--weights", str(weights)] if weights else [])]
     row["steps trained"] = training.get("steps", 0)
+    source = (experiment.test or experiment.task).source
+    row["data"] = source.name if isinstance(source, tasks.LazyImages) else repr(source)
     return {"experiment": name, "model": model, **row, "training": training, "command": shlex.join(command)}
+
+
+def show_contestant(
+    name: str,
+    model: str,
+    number: int,
+    path: str | os.PathLike,
+    *,
+    seed: int = 1,
+    device: str = "auto",
+    weights: str | os.PathLike | None = None,
+) -> None:
+    """Save a picture of what a contestant recalls, beside the queries and the originals.
+
+    Args:
+        name, model: the experiment and its contestant.
+        number: how many patterns to show, at least 1; they are the first of one memory, which holds all N.
+        path: the PNG file to write.
+        seed: of the task's generator: the memory is the first that :func:`evaluate_contestant` sees.
+        device, weights: as for :func:`evaluate_contestant`.
+
+    Raises:
+        ValueError: number out of range.
+    """
+    import matplotlib.pyplot as plt
+
+    from ebmm.plotting import show_patterns, use_style
+
+    experiment, _ = find(name, model)
+    task = experiment.test or experiment.task
+    if not 1 <= number <= task.number:
+        raise ValueError(f"a memory of {name} holds {task.number} patterns, asked to show {number}")
+    memory: Any = load_contestant(name, model, weights)[0]
+    where = pick_device(device)
+    memory.to(where)
+    batch = task.sample(1, torch.Generator().manual_seed(seed)).to(where)
+    told = {"clamp": batch.intact} if experiment.contestants[model].clamp else {}
+    with torch.no_grad():
+        recalled = memory.read(batch.queries, memory.write(batch.patterns), **told)
+    rows = {"query": batch.queries, "recalled": recalled, "original": batch.patterns}
+    with plt.rc_context():
+        use_style()
+        figure = show_patterns({label: images[0, :number] for label, images in rows.items()})
+        Path(path).parent.mkdir(parents=True, exist_ok=True)
+        figure.savefig(path)
+        plt.close(figure)

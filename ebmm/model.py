@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.func import functional_call
+from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ebmm.layers import MemoryLayer
 from ebmm.memory import Memory, check_points
@@ -58,6 +60,9 @@ class EBMM(nn.Module):
             ``PredictiveEnergy`` and 0.005 to 0.02 with networks. Too large a rate saturates the reads and
             stops learning, or diverges.
         read_rate: start value of the read step size, above 0.
+        recompute: keep only what goes into each write and read step, and run the step once more for the
+            meta-gradient. It is the same up to rounding, unless the energy draws random numbers;
+            training holds the activations of one step instead of T + K, and takes up to half as long again.
 
     Raises:
         ValueError: a writable name that does not exist; steps, rates or box out of range; batch
@@ -91,6 +96,7 @@ class EBMM(nn.Module):
         decay_term: bool = True,
         write_rate: float | tuple[float, float, float] = (1e-2, 1e-4, 1e-4),
         read_rate: float = 0.1,
+        recompute: bool = False,
     ):
         super().__init__()
         if not isinstance(energy, nn.Module):
@@ -114,6 +120,7 @@ class EBMM(nn.Module):
         self.sequential, self.box, self.projection = sequential, box, projection
         self.momentum, self.non_increasing = momentum, non_increasing
         self.gradient_term, self.decay_term = gradient_term, decay_term
+        self.recompute = recompute
         self._writing = {"writing": True} if getattr(energy, "own_writing_loss", False) else {}
         self.pattern_shape: tuple[int, ...] | None = getattr(energy, "pattern_shape", None)
 
@@ -222,12 +229,13 @@ class EBMM(nn.Module):
         """
         self._check(patterns, "patterns", memory)
         keep = torch.is_grad_enabled()
-        initial = dict(self.initial_memory(patterns.shape[0]))
+        initial, static = dict(self.initial_memory(patterns.shape[0])), self._static()
         memories = [Memory(initial if memory is None else self._weights_of(memory))]
         with torch.enable_grad():
             for group in patterns.split(1, 1) if self.sequential else (patterns,):
                 for rates in self.write_rates():
-                    written = Memory(self._write_step(group, dict(memories[-1]), initial, rates, keep))
+                    weights = self._run(self._write_step, keep, group, dict(memories[-1]), static, initial, rates)
+                    written = Memory(dict(zip(self.writable, weights, strict=True)))
                     memories = [*memories, written] if trajectory else [written]
         memories = memories if keep else [one.detach() for one in memories]
         return (memories[-1], memories) if trajectory else memories[-1]
@@ -248,15 +256,11 @@ class EBMM(nn.Module):
         """
         self._check(query, "query", memory)
         keep = torch.is_grad_enabled()
-        weights = self._weights_of(memory)
+        weights, static = self._weights_of(memory), self._static()
         x, velocity, iterates = query, torch.zeros_like(query), [query]
         with torch.enable_grad():
             for rate, momentum in zip(self.read_rates(), self.momentum_rates(), strict=True):
-                ahead = x + momentum * velocity
-                ahead = ahead if ahead.requires_grad and keep else ahead.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(self._energy(ahead, weights).sum(), ahead, create_graph=keep)
-                velocity = momentum * velocity - rate * slope
-                x = self._project(x + velocity)
+                x, velocity = self._run(self._read_step, keep, x, velocity, weights, static, rate, momentum)
                 if not keep:
                     x, velocity = x.detach(), velocity.detach()
                 iterates.append(x)
@@ -271,7 +275,11 @@ class EBMM(nn.Module):
             return functional_call(self.energy_network, weights, (x,), options)
 
         try:
-            energy = of_one(weights, x) if self._batched else torch.vmap(of_one)(weights, x)
+            if self._batched:
+                energy = of_one(weights, x)
+            else:
+                own = {name: 0 if name in self.writable else None for name in weights}
+                energy = torch.vmap(of_one, in_dims=(own, 0))(weights, x)
         except RuntimeError as error:
             called = tuple(x.shape) if self._batched else f"{tuple(x.shape[1:])} (under torch.vmap, one memory)"
             raise RuntimeError(f"the energy network failed on x of shape {called}: {error}") from error
@@ -282,9 +290,22 @@ class EBMM(nn.Module):
             )
         return energy
 
+    def _run(self, step: Callable, keep: bool, *inputs) -> tuple[Tensor, ...]:
+        """One step of a loop, recorded if ``keep``; ``recompute`` puts the recording off until it is needed."""
+        if not (keep and self.recompute):
+            return step(keep, *inputs)
+        tensors, structure = tree_flatten(inputs)
+        return _Recomputed.apply(lambda keep, *tensors: step(keep, *tree_unflatten(tensors, structure)), *tensors)
+
     def _write_step(
-        self, patterns: Tensor, weights: dict[str, Tensor], initial: dict[str, Tensor], rates: Tensor, keep: bool
-    ) -> dict[str, Tensor]:
+        self,
+        keep: bool,
+        patterns: Tensor,
+        weights: dict[str, Tensor],
+        static: dict[str, Tensor],
+        initial: dict[str, Tensor],
+        rates: Tensor,
+    ) -> tuple[Tensor, ...]:
         """One gradient step on the writing loss; ``rates`` is (3, layers)."""
         # A fresh leaf each step: a leaf shared by all steps would let ∇ₓE differentiate through earlier writes.
         x = patterns.detach().requires_grad_(self.gradient_term)
@@ -293,7 +314,7 @@ class EBMM(nn.Module):
             for name, weight in weights.items()
         }
         leaves = list(weights.values())
-        energy = self._energy(x, weights, **self._writing)
+        energy = self._energy(x, weights | static, **self._writing)
         steps = [
             torch.autograd.grad(
                 energy.mean(1).sum(), leaves, create_graph=keep, retain_graph=True, materialize_grads=True
@@ -305,7 +326,7 @@ class EBMM(nn.Module):
             steps.append(
                 torch.autograd.grad(squared_norm.mean(1).sum(), leaves, create_graph=keep, materialize_grads=True)
             )
-        updated = {}
+        updated = []
         for i, (name, weight) in enumerate(weights.items()):
             energy_rate, gradient_rate, decay_rate = rates[:, self._layer[name]]
             weight = weight - energy_rate * steps[0][i]
@@ -313,8 +334,25 @@ class EBMM(nn.Module):
                 weight = weight - gradient_rate * steps[1][i]
             if self.decay_term:
                 weight = weight - decay_rate * 2 * (leaves[i] - initial[name])
-            updated[name] = weight
-        return updated
+            updated.append(weight)
+        return tuple(updated)
+
+    def _read_step(
+        self,
+        keep: bool,
+        x: Tensor,
+        velocity: Tensor,
+        weights: dict[str, Tensor],
+        static: dict[str, Tensor],
+        rate: Tensor,
+        momentum: Tensor,
+    ) -> tuple[Tensor, ...]:
+        """One step down the energy from where the momentum leads, and the velocity after it."""
+        ahead = x + momentum * velocity
+        ahead = ahead if ahead.requires_grad and keep else ahead.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self._energy(ahead, weights | static).sum(), ahead, create_graph=keep)
+        velocity = momentum * velocity - rate * slope
+        return self._project(x + velocity), velocity
 
     def _project(self, x: Tensor) -> Tensor:
         if self.box is None:
@@ -327,11 +365,46 @@ class EBMM(nn.Module):
             raise ValueError(f"this model's memory holds {list(self.writable)}, got a memory that holds {list(memory)}")
         return {name: memory[name] for name in self.writable}
 
+    def _static(self) -> dict[str, Tensor]:
+        return {name: p for name, p in self.energy_network.named_parameters() if name not in self.writable}
+
     def _check(self, x: Tensor, name: str, memory: Memory | None) -> None:
         low, high = self.box or (None, None)
         like = self.energy_network.get_parameter(self.writable[0])
         batch = None if memory is None else memory.batch_size
         check_points(x, self.pattern_shape, name, low, high, like, batch)
+
+
+class _Recomputed(torch.autograd.Function):
+    """A step of which only the inputs are kept: it runs unrecorded, and once more, recorded, in the backward pass.
+
+    ``torch.utils.checkpoint`` runs the step again for each gradient taken inside it, twice as slow in all,
+    and what those runs leave unused stays: with the gradient term, half of everything.
+    """
+
+    @staticmethod
+    def forward(ctx, step, *inputs):
+        ctx.step = step
+        ctx.save_for_backward(*inputs)
+        kind = inputs[0].device.type
+        ctx.autocast = {
+            "device_type": kind,
+            "dtype": torch.get_autocast_dtype(kind),
+            "enabled": torch.is_autocast_enabled(kind),
+        }
+        with torch.enable_grad():
+            return tuple(output.detach() for output in step(False, *inputs))
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, *slopes):
+        needed = ctx.needs_input_grad[1:]
+        inputs = [tensor.detach().requires_grad_(need) for tensor, need in zip(ctx.saved_tensors, needed, strict=True)]
+        with torch.enable_grad(), torch.autocast(**ctx.autocast):
+            outputs = ctx.step(True, *inputs)
+        leaves = [tensor for tensor in inputs if tensor.requires_grad]
+        gradients = iter(torch.autograd.grad(outputs, leaves, slopes, allow_unused=True))
+        return None, *(next(gradients) if need else None for need in needed)
 
 
 def _inverse_softplus(value: float) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import NamedTuple
 
 import torch
@@ -179,6 +180,76 @@ class ImagePatterns:
         if self.threshold is not None:
             chosen = (chosen > self.threshold).to(chosen.dtype)
         return chosen.flatten(1) if self.flatten else chosen
+
+
+@dataclass(frozen=True)
+class LazyImages:
+    """:class:`ImagePatterns` of a set that is read from disk when the first patterns are drawn.
+
+    Args:
+        load: returns the set, such as ``ebmm.datasets.mnist``.
+        threshold: as for :class:`ImagePatterns`.
+        variations: ``variations(images, generator)`` changes the images drawn, for training on more of them than
+            the set has: :func:`mirrored` or :func:`turned_and_shifted`; ``None`` leaves them as they are.
+
+    Example:
+        >>> from ebmm.datasets import digits
+        >>> LazyImages(digits)(5, torch.Generator()).shape
+        torch.Size([5, 28, 28])
+    """
+
+    load: Callable
+    threshold: float | None = None
+    variations: Callable[[Tensor, Generator], Tensor] | None = None
+
+    def __call__(self, number: int, generator: Generator) -> Tensor:
+        images = ImagePatterns(_loaded(self.load).images, self.threshold)(number, generator)
+        return images if self.variations is None else self.variations(images, generator)
+
+    @property
+    def name(self) -> str:
+        """The name of the set."""
+        return _loaded(self.load).name
+
+
+def mirrored(images: Tensor, generator: Generator) -> Tensor:
+    """Every other image, at random, with left and right exchanged: (N, ..., H, W), the same shape."""
+    return torch.where(_coins(images, generator), images.flip(-1), images)
+
+
+def turned_and_shifted(images: Tensor, generator: Generator, most: int = 2) -> Tensor:
+    """Each square image in one of its eight orientations and moved by at most so many pixels, at random.
+
+    What leaves on one side comes in on the other.
+
+    Args:
+        images: (N, ..., H, H).
+        most: pixels, at least 0, up or down and to the left or right.
+
+    Returns:
+        The same shape.
+
+    Example:
+        >>> image = torch.zeros(1, 5, 5)
+        >>> image[0, 2, 0] = 1
+        >>> turned_and_shifted(image, torch.Generator().manual_seed(0)).sum()
+        tensor(1.)
+    """
+    images = torch.where(_coins(images, generator), images.mT, images)
+    images = torch.where(_coins(images, generator), images.flip(-2), images)
+    images = mirrored(images, generator)
+    moves = torch.randint(-most, most + 1, (len(images), 2), generator=generator).tolist()
+    return torch.stack([image.roll(move, (-2, -1)) for image, move in zip(images, moves, strict=True)])
+
+
+def _coins(images: Tensor, generator: Generator) -> Tensor:
+    """A random truth value for each image, of a shape that goes with it."""
+    return torch.randint(0, 2, (len(images), *[1] * (images.dim() - 1)), generator=generator).bool()
+
+
+@lru_cache(maxsize=4)
+def _loaded(load: Callable):
+    return load()
 
 
 # Corruptions: patterns (N, *S) to queries and intact elements, both (N, *S)

@@ -6,6 +6,7 @@ import inspect
 import pkgutil
 
 import pytest
+import torch
 
 import ebmm
 
@@ -52,11 +53,21 @@ def test_what_the_package_offers_is_documented(name):
             assert argument in text.split("Args:")[1].split("Returns:")[0], f"{name} does not describe {argument}"
 
 
-@pytest.mark.parametrize(
-    ("name", "module"),
-    [(n, m) for m in ("layers", "energies") for n, t in vars(importlib.import_module(f"ebmm.{m}")).items()
-     if inspect.isclass(t) and t.__module__ == f"ebmm.{m}" and n != "MemoryLayer"],
-)  # fmt: skip
+def classes_of(module):
+    """Names of the network modules that a module of the package defines."""
+    found = vars(importlib.import_module(f"ebmm.{module}")).items()
+    return [
+        (name, module)
+        for name, thing in found
+        if inspect.isclass(thing) and thing.__module__ == f"ebmm.{module}" and issubclass(thing, torch.nn.Module)
+        if name[0] != "_" and name != "MemoryLayer"
+    ]
+
+
+NETWORKS = ("layers", "energies", "image_energies", "inpainting", "image_coders")
+
+
+@pytest.mark.parametrize(("name", "module"), [pair for module in NETWORKS for pair in classes_of(module)])
 def test_every_layer_and_energy_shows_an_example_and_its_shapes(name, module):
     text = inspect.getdoc(getattr(importlib.import_module(f"ebmm.{module}"), name))
     assert ">>> " in text and "Shape:" in text and "Args:" in text

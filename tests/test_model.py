@@ -1,4 +1,5 @@
 import copy
+import weakref
 
 import naive
 import pytest
@@ -138,6 +139,69 @@ def test_meta_gradient_equals_finite_differences(name):
             parameter.add_(step * direction)
         measured = ((above - below) / (2 * step)).item()
         assert measured == pytest.approx((gradient * direction).sum().item(), rel=1e-5, abs=1e-7), key
+
+
+# Recomputed steps
+
+
+@pytest.mark.parametrize("name", ENERGIES)
+@pytest.mark.parametrize("options", [{}, {"sequential": True, "gradient_term": False}], ids=["together", "sequential"])
+def test_recomputed_steps_give_the_same_loss_and_meta_gradient(name, options):
+    batch, results = batch_for(name), []
+    for recompute in (False, True):
+        model = make(name, recompute=recompute, **options)
+        loss, recalled = reconstruction_loss(model, batch)
+        results.append((loss, recalled, *meta_gradient(model, loss)))
+    assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
+    for kept, recomputed in zip(*results, strict=True):
+        torch.testing.assert_close(recomputed, kept, rtol=1e-12, atol=1e-12)
+
+
+def most_kept(model, batch):
+    """The most bytes kept for a backward pass at any time while loss and meta-gradient are computed."""
+
+    class Kept:
+        def __init__(self, tensor):
+            self.tensor = tensor.detach()  # else what an operation saves of its own result never dies
+
+    alive, most = weakref.WeakSet(), 0
+
+    def keep(tensor):
+        nonlocal most
+        kept = Kept(tensor)
+        alive.add(kept)
+        storages = [one.tensor.untyped_storage() for one in alive]
+        most = max(most, sum({storage.data_ptr(): storage.nbytes() for storage in storages}.values()))
+        return kept
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda kept: kept.tensor):
+        meta_gradient(model, reconstruction_loss(model, batch)[0])
+    return most
+
+
+@pytest.mark.parametrize("gradient_term", [True, False])
+def test_recomputed_steps_keep_the_activations_of_one_step(gradient_term):
+    most = {}
+    for recompute in (False, True):
+        for steps in (1, 8):
+            torch.manual_seed(0)
+            energy = GatedRNNEnergy(DIM, memory_features=2, hidden=32, hops=3, normalise=True)
+            model = EBMM(energy, None, steps, steps, gradient_term=gradient_term, recompute=recompute).double()
+            most[recompute, steps] = most_kept(model, batch_for("gated rnn", memories=4, number=16))
+    assert most[False, 8] > 6 * most[False, 1]
+    assert most[True, 8] < 1.2 * most[True, 1] and most[True, 8] < 0.15 * most[False, 8]
+
+
+def test_recomputed_steps_round_as_the_first_time():
+    gradients, batch = [], batch_for("mlp")
+    batch = Batch(batch.patterns.float(), batch.queries.float(), batch.intact)
+    for recompute in (False, True):
+        model = make("mlp", recompute=recompute).float()
+        # With the cache, kept steps would share one rounded copy of each weight and sum its gradient in bfloat16.
+        with torch.autocast("cpu", torch.bfloat16, cache_enabled=False):
+            loss, _ = reconstruction_loss(model, batch)
+        gradients.append(torch.cat([gradient.flatten() for gradient in meta_gradient(model, loss)]))
+    assert (gradients[0] - gradients[1]).norm() < 1e-5 * gradients[0].norm()
 
 
 def test_write_and_read_do_not_depend_on_grad_mode():

@@ -6,16 +6,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ebmm import Task
+from ebmm.datasets import digits
 from ebmm.tasks import (
     CorrelatedBits,
     EraseBits,
     FlipBits,
     GaussianNoise,
     ImagePatterns,
+    LazyImages,
     MaskPart,
     NoiseBlock,
     RandomBits,
     RedrawBits,
+    mirrored,
+    turned_and_shifted,
 )
 
 quick = settings(deadline=None, max_examples=40, derandomize=True)
@@ -276,6 +280,45 @@ def test_gaussian_noise_has_its_width_and_is_clipped():
     assert wide.min() == 0 and wide.max() == 1
     none, intact = GaussianNoise(0.0)(patterns, seeded())
     assert torch.equal(none, patterns) and intact.all()
+
+
+# Images that are read when needed, and their variations
+
+
+def test_lazy_images_read_nothing_until_the_first_patterns_are_drawn():
+    calls = []
+
+    def load():
+        calls.append("read")
+        return digits()
+
+    source = LazyImages(load, threshold=0.5)
+    assert calls == []
+    patterns = source(6, seeded())
+    assert torch.equal(patterns, ImagePatterns(digits().images, threshold=0.5)(6, seeded()))
+    assert source.name == digits().name
+    source(6, seeded())
+    assert calls == ["read"]
+
+
+def test_lazy_images_vary_what_was_drawn_by_the_same_generator():
+    varied = LazyImages(digits, variations=mirrored)(40, seeded())
+    plain = LazyImages(digits)(40, seeded())
+    kept = (varied == plain).flatten(1).all(1)
+    assert 10 < kept.sum() < 30
+    assert torch.equal(varied[~kept], plain[~kept].flip(-1))
+
+
+@pytest.mark.parametrize("shape", [(5, 5), (3, 5, 5)])
+def test_turned_and_shifted_gives_all_orientations_and_places_alike(shape):
+    image = torch.zeros(shape)
+    image[..., 2, 2], image[..., 2, 3], image[..., 1, 2] = 1.0, 0.5, 0.25  # told apart in all eight orientations
+    varied = turned_and_shifted(image.expand(4000, *shape), seeded(), most=1)
+    assert varied.shape == (4000, *shape)
+    torch.testing.assert_close(varied.flatten(1).sum(1), image.sum().expand(4000))
+    kinds, counts = torch.unique(varied.flatten(1), dim=0, return_counts=True)
+    assert len(kinds) == 8 * 9 and counts.min() > 25
+    assert torch.equal(turned_and_shifted(image[None], seeded(), most=0).flatten().sort()[0], image.flatten().sort()[0])
 
 
 # What is refused

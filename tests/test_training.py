@@ -1,3 +1,5 @@
+import contextlib
+import copy
 import json
 import math
 import os
@@ -5,18 +7,22 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import matplotlib
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from ebmm import EBMM, Batch, History, Hopfield, Memory, Task, TrainingError, evaluate, fit
-from ebmm.energies import PredictiveEnergy
+from ebmm.baselines import KanervaMachine
+from ebmm.energies import GatedRNNEnergy, MLPEnergy, PredictiveEnergy
 from ebmm.tasks import FlipBits, ImagePatterns, RandomBits
-from ebmm.training import _describe, pick_device, reconstruction_loss
+from ebmm.training import _describe, _Loss, _tf32, pick_device, reconstruction_loss
 
 matplotlib.use("Agg")
 TASK = Task(RandomBits(8), FlipBits(0.1), number=2)
@@ -183,6 +189,167 @@ def test_weight_decay_is_applied():
         fit(model, TASK, 1, weight_decay=decay, clip=1e-14, warmup=0, learning_rate=0.1, **QUIET)
         ends.append(model.gain.item())
     assert ends[0] - ends[1] == pytest.approx(start * 0.1 * 0.5, rel=1e-3)
+
+
+def test_the_next_batch_is_drawn_while_a_step_is_computed():
+    drawn = threading.Event()
+
+    class Waits(Scripted):
+        def write(self, patterns):
+            assert self.step >= 1 or drawn.wait(timeout=30)
+            return super().write(patterns)
+
+    class Tells:
+        def __init__(self):
+            self.calls = 0
+
+        def __call__(self, patterns, generator):
+            self.calls += 1
+            if self.calls == 2:
+                drawn.set()
+            return FlipBits(0.1)(patterns, generator)
+
+    corruption = Tells()
+    fit(Waits(), Task(RandomBits(8), corruption, number=2), 3, memories=1, **QUIET)
+    assert corruption.calls == 3
+
+
+def test_the_generator_saved_stands_after_the_batch_of_the_last_step(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit(
+            Scripted(), Task(RandomBits(8), Stops(at=10), number=2), 9,
+            memories=2, save_every=1, checkpoint=tmp_path / "run.training", **QUIET,
+        )  # fmt: skip
+    state = torch.load(tmp_path / "run.training", weights_only=True)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        TASK.sample(2, generator)
+    assert len(state["history"]["rows"]) == 4
+    assert torch.equal(state["generator"], generator.get_state())
+
+
+# Precision
+
+
+class EmulatedTF32(TorchDispatchMode):
+    """Rounds what products multiply to 11 bits, as CUDA does with TF32, in the backward pass too."""
+
+    products = ("aten::mm", "aten::bmm", "aten::addmm", "aten::baddbmm")
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        if func._schema.name in self.products:
+            args = tuple((arg.contiguous().view(torch.int32) + 4096 & ~8191).view(torch.float32) for arg in args)
+        return func(*args, **kwargs or {})
+
+
+def meta_gradient(model, batch, precision="float32", device="cpu"):
+    loss, _ = _Loss(model, torch.device(device), precision)(batch)
+    gradients = torch.autograd.grad(loss, list(model.parameters()), materialize_grads=True)
+    return torch.cat([gradient.flatten() for gradient in gradients]).double().cpu()
+
+
+def gradient_in(model, batch, precision):
+    """The meta-gradient on the CPU, where TF32 is emulated."""
+    with EmulatedTF32() if precision == "tf32" else contextlib.nullcontext():
+        return meta_gradient(model, batch, precision)
+
+
+def exact_gradient(model, batch):
+    patterns, queries, intact = batch
+    return meta_gradient(copy.deepcopy(model).double(), Batch(patterns.double(), queries.double(), intact))
+
+
+SMOOTH = {
+    "predictive": lambda **options: EBMM(PredictiveEnergy(32), write_rate=(0.1, 1e-4, 1e-4), read_rate=0.3, **options),
+    "mlp": lambda **options: EBMM(MLPEnergy(32, 16), write_rate=(0.02, 1e-4, 1e-4), **options),
+    "gated": lambda **options: EBMM(GatedRNNEnergy(32, 16, 64), projection="straight-through", **options),
+}
+
+
+@pytest.mark.parametrize("gradient_term", [True, False])
+@pytest.mark.parametrize("energy", SMOOTH)
+@pytest.mark.parametrize(("precision", "least"), [("tf32", 0.999), ("bfloat16", 0.998)])
+def test_meta_gradients_stay_true_in_less_precision(energy, precision, least, gradient_term):
+    torch.manual_seed(0)
+    model = SMOOTH[energy](gradient_term=gradient_term)
+    task, generator = Task(RandomBits(32), FlipBits(0.15), number=8), torch.Generator().manual_seed(1)
+    for _ in range(3):
+        batch = task.sample(8, generator)
+        exact, rounded = exact_gradient(model, batch), gradient_in(model, batch, precision)
+        assert not torch.equal(rounded, meta_gradient(model, batch))
+        assert torch.cosine_similarity(rounded, exact, 0) > least
+        assert rounded.norm().item() == pytest.approx(exact.norm().item(), rel=0.01)
+
+
+def test_bfloat16_is_wrong_where_equations_are_solved():
+    torch.manual_seed(0)
+    model = KanervaMachine(32, 8, 16)
+    batch = Task(RandomBits(32), FlipBits(0.15), number=8).sample(8, torch.Generator().manual_seed(1))
+    exact = exact_gradient(model, batch)
+    assert torch.cosine_similarity(meta_gradient(model, batch), exact, 0) > 0.999
+    assert torch.cosine_similarity(gradient_in(model, batch, "bfloat16"), exact, 0) < 0.9
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize(("precision", "least"), [("float32", 0.9999), ("tf32", 0.999), ("bfloat16", 0.998)])
+def test_meta_gradients_stay_true_on_the_gpu(precision, least):
+    torch.manual_seed(0)
+    model = SMOOTH["gated"]()
+    batch = Task(RandomBits(32), FlipBits(0.15), number=8).sample(8, torch.Generator().manual_seed(1))
+    exact = exact_gradient(model, batch)
+    with _tf32(torch.device("cuda"), precision == "tf32"):
+        rounded = meta_gradient(model.cuda(), batch.to("cuda"), precision, "cuda")
+    assert torch.cosine_similarity(rounded, exact, 0) > least
+    assert rounded.norm().item() == pytest.approx(exact.norm().item(), rel=0.01)
+
+
+def test_training_rounds_as_precision_says():
+    states = {}
+    for precision in ("float32", "tf32", "bfloat16"):
+        model = small_model()
+        history = fit(model, TASK, 5, precision=precision, **QUIET)
+        states[precision] = model.state_dict()
+        assert history.skipped == 0
+        assert {tensor.dtype for tensor in states[precision].values() if tensor.is_floating_point()} == {torch.float32}
+    assert same_weights(states["tf32"], states["float32"])  # a matter of CUDA alone
+    assert not same_weights(states["bfloat16"], states["float32"])
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_tf32_is_left_as_it_was_found(allowed, request):
+    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
+
+    def flags():
+        return products.allow_tf32, convolutions.allow_tf32
+
+    def set_flags(before):
+        products.allow_tf32, convolutions.allow_tf32 = before
+
+    request.addfinalizer(partial(set_flags, flags()))
+    for before in ((True, False), (False, True)):
+        set_flags(before)
+        with _tf32(torch.device("cpu"), allowed):
+            assert flags() == before
+        with pytest.raises(KeyboardInterrupt), _tf32(torch.device("cuda"), allowed):
+            assert flags() == (allowed, allowed)
+            raise KeyboardInterrupt
+        assert flags() == before
+
+
+def test_a_precision_that_is_none_is_refused():
+    with pytest.raises(ValueError, match=r"one of \('float32', 'tf32', 'bfloat16'\), got 'float16'"):
+        fit(small_model(), TASK, 1, precision="float16", **QUIET)
+
+
+def test_a_checkpoint_that_does_not_say_its_precision_is_of_float32(tmp_path):
+    path = tmp_path / "run.training"
+    rows = fit(small_model(), TASK, 2, checkpoint=path, **QUIET).rows
+    state = torch.load(path, weights_only=True)
+    del state["settings"]["precision"]
+    torch.save(state, path)
+    assert fit(small_model(seed=9), TASK, 2, checkpoint=path, **QUIET).rows == rows
+    with pytest.raises(ValueError, match=r"'precision': \('float32', 'bfloat16'\)"):
+        fit(small_model(), TASK, 2, checkpoint=path, precision="bfloat16", **QUIET)
 
 
 # Steps that are not finite
@@ -371,6 +538,7 @@ def test_time_and_skipped_steps_add_up_over_sittings(tmp_path):
         ({"steps": 7}, r"'steps': \(4, 7\)"),
         ({"learning_rate": 0.1}, r"'learning_rate': \(0.002, 0.1\)"),
         ({"seed": 1}, r"'seed': \(0, 1\)"),
+        ({"precision": "tf32"}, r"'precision': \('float32', 'tf32'\)"),
         ({"task": Task(RandomBits(8), FlipBits(0.2), number=2)}, "'task': .*0.1.*0.2"),
         ({"model": small_model(hidden=5)}, r"'shape of energy_network.from_pattern.weight': \(\(6, 8\), \(5, 8\)\)"),
         ({"model": small_model(), "clip": 0.5}, r"'clip': \(1.0, 0.5\)"),

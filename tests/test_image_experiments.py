@@ -1,0 +1,182 @@
+"""The image contests: sizes, data, training from shared coders, evaluation on other images."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from ebmm import datasets, experiments, tasks
+from ebmm.__main__ import main
+from ebmm.datasets import data_path
+from ebmm.evaluation import load_results
+from ebmm.experiments import CONV_FLOATS, EXPERIMENTS, IMAGES, LINEAR_FLOATS, TRANSFER, evaluate_contestant, train
+
+SMALL = "omniglot-conv-2308"
+
+
+@pytest.fixture
+def stand_ins(monkeypatch):
+    """Digits in the place of Omniglot, so that no data set is needed."""
+    images = torch.nn.functional.pad(datasets.digits().images, (2, 2, 2, 2))
+    small = datasets.ImageSet(images, torch.zeros(len(images)), (), (), "stand-ins", "nowhere")
+    monkeypatch.setattr(tasks, "_loaded", lambda load: small)
+
+
+@pytest.fixture
+def real_images(request, monkeypatch, cache):
+    """The official data sets, in EBMM_DATA or laid out by ../shared/tools/get_datasets.py."""
+    tool = Path(__file__).parents[2] / "shared" / "tools" / "get_datasets.py"
+    folder = Path(os.environ.get("EBMM_DATA") or request.config.cache.mkdir("ebmm-data"))
+    if "EBMM_DATA" not in os.environ and tool.exists():
+        command = [sys.executable, str(tool), str(folder), "omniglot", "mnist", "cifar10"]
+        subprocess.run(command, capture_output=True, check=False)
+    if not all((folder / name).exists() for name in ("omniglot", "mnist", "cifar-10-batches-bin")):
+        pytest.skip("the real Omniglot, MNIST and CIFAR-10 are not on this machine: set EBMM_DATA")
+    monkeypatch.setenv("EBMM_DATA", str(folder))
+    tasks._loaded.cache_clear()
+    yield
+    tasks._loaded.cache_clear()
+
+
+def test_the_experiments_are_those_of_the_papers_curves():
+    assert set(IMAGES) == {
+        *(f"{kind}-conv-{floats}" for kind in ("omniglot", "cifar") for floats in CONV_FLOATS),
+        *(f"omniglot-fc-{floats}" for floats in LINEAR_FLOATS),
+        "imagenet64-conv",
+    }
+    assert all(floats % 1154 == 0 for floats in CONV_FLOATS) and all(floats % 257 == 0 for floats in LINEAR_FLOATS)
+    for name, experiment in IMAGES.items():
+        colour = not name.startswith("omniglot")
+        assert experiment.task.number == experiment.test.number == 64
+        assert experiment.test.metric == ("squared error" if colour else "wrong bits")
+        assert experiment.task.source != experiment.test.source
+        assert experiment.test.corruption == tasks.NoiseBlock(32 if name.startswith("imagenet") else 16)
+
+
+@pytest.mark.parametrize("name", ["omniglot-conv-2308", "omniglot-fc-16448", "cifar-conv-4616", "imagenet64-conv"])
+def test_nobody_holds_more_than_the_budget_and_none_much_less(name):
+    floats = 18448 if name.startswith("imagenet") else int(name.split("-")[-1])
+    for model, contestant in IMAGES[name].contestants.items():
+        with torch.device("meta"):  # the LSTM for photographs of 64 x 64 weighs a gigabyte
+            memory = contestant.build() if model == "lstm" else None
+        memory = contestant.build() if memory is None else memory
+        assert memory.memory_floats <= floats or (model == "dense" and floats < 3072), model
+        if model != "dense":
+            assert memory.memory_floats > 0.95 * floats, model
+        if model == "ebmm-paper":
+            assert memory.memory_floats == floats
+
+
+def test_ours_starts_from_the_autoencoders_coders_which_then_stay(stand_ins, tmp_path):
+    weights = {model: tmp_path / f"{SMALL}-{model}.safetensors" for model in ("autoencoder", "ebmm", "memory-network")}
+    for model, path in weights.items():
+        train(SMALL, model, path, device="cpu", steps=2)
+    coders = load_file(weights["autoencoder"])
+    ours, theirs = load_file(weights["ebmm"]), load_file(weights["memory-network"])
+    assert {key.split(".")[0] for key in coders} == {"encoder", "decoder"}
+    for key, tensor in coders.items():
+        assert torch.equal(ours[f"energy_network.{key}"], tensor) and torch.equal(theirs[key], tensor)
+    assert ours["energy_network.detail.4.weight"].any()  # what is not a coder has moved from its start, zero
+
+
+def test_without_the_autoencoders_weights_one_is_told_to_train_it_first(stand_ins, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets, "data_path", lambda name: (_ for _ in ()).throw(ValueError(name)))
+    with pytest.raises(ValueError, match="train autoencoder of omniglot-conv-2308 first"):
+        train(SMALL, "ebmm", tmp_path / "weights.safetensors", steps=1)
+
+
+@pytest.mark.parametrize("model", ["ebmm-paper", "mann", "kanerva", "plasticity", "lstm"])
+def test_those_that_are_for_a_gpu_take_a_step(model, stand_ins, tmp_path, monkeypatch):
+    contestant = IMAGES[SMALL].contestants[model]
+    few = experiments.replace(IMAGES[SMALL].task, number=4)
+    changed = experiments.replace(
+        IMAGES[SMALL],
+        task=few,
+        test=few,
+        contestants={
+            model: experiments.replace(contestant, training=contestant.training | {"memories": 1}, start=None)
+        },
+    )
+    monkeypatch.setitem(EXPERIMENTS, SMALL, changed)
+    out = tmp_path / "weights.safetensors"
+    history = train(SMALL, model, out, device="cpu", steps=1)
+    assert history.skipped == 0 and np.isfinite(history.rows[0]["loss"]) and history.rows[0]["gradient norm"] > 0
+
+
+def test_other_images_are_tested_with_the_weights_of_the_experiment_they_name(stand_ins, tmp_path, capsys):
+    weights = tmp_path / "weights.safetensors"
+    train("omniglot-conv-2308", "autoencoder", weights, device="cpu", steps=1)
+    out = tmp_path / "rows.json"
+    arguments = ["--model", "autoencoder", "--memories", "1", "--weights", str(weights), "--out", str(out)]
+    assert main(["evaluate", "mnist-conv-2308", *arguments]) == 0
+    (row,) = load_results(out)
+    assert row["experiment"] == "mnist-conv-2308" and row["training"]["experiment"] == "omniglot-conv-2308"
+    assert row["data"] == "stand-ins" and row["metric"] == "wrong bits" and row["memory_floats"] == 2304
+    assert main(["train", "mnist-conv-2308", "--model", "ebmm"]) == 1
+    assert "train omniglot-conv-2308 instead" in capsys.readouterr().err
+
+
+def test_show_saves_a_picture_of_queries_recalled_and_originals(stand_ins, tmp_path, capsys):
+    from PIL import Image
+
+    weights = tmp_path / "weights.safetensors"
+    train(SMALL, "autoencoder", weights, device="cpu", steps=1)
+    arguments = ["evaluate", SMALL, "--model", "autoencoder", "--memories", "1", "--weights", str(weights)]
+    assert main([*arguments, "--out", str(tmp_path / "rows.json"), "--show", "8"]) == 0
+    picture = tmp_path / f"{SMALL}-autoencoder.png"
+    assert str(picture) in capsys.readouterr().out
+    with Image.open(picture) as image:
+        assert image.width > 2 * image.height > 100
+        assert len(image.convert("RGB").getcolors(1_000_000)) > 50
+    assert main([*arguments, "--show", "65"]) == 1
+    assert "holds 64 patterns, asked to show 65" in capsys.readouterr().err
+
+
+# What is shipped
+
+
+RESULTS = data_path("digits.npz").parent / "results"
+SHIPPED = {
+    (row["experiment"], row["model"]): row
+    for name in (*IMAGES, *TRANSFER)
+    if (RESULTS / f"{name}.json").exists()
+    for row in load_results(RESULTS / f"{name}.json")
+}
+PAPER = json.loads((RESULTS.parent / "paper" / "images.json").read_text())
+
+
+def test_rows_say_on_what_and_with_which_training_they_were_measured():
+    assert {name for name, _ in SHIPPED} >= {
+        f"{kind}-conv-{floats}" for kind in ("omniglot", "cifar") for floats in (4616, 9232)
+    }
+    for (name, model), row in SHIPPED.items():
+        experiment = EXPERIMENTS[name]
+        assert row["memories"] == 1000 and row["patterns"] == 64 and row["metric"] == experiment.test.metric
+        assert row["memory_floats"] <= max(int(name.split("-")[-1]), 3072 if model == "dense" else 0)
+        kind = {"omniglot": "Omniglot", "cifar": "CIFAR-10", "mnist": "MNIST"}[name.split("-")[0]]
+        assert row["data"].startswith(kind) and not row["data"].endswith(("train", "background"))
+        assert (row["training"] == {}) == (model == "dense")
+        assert row["training"].get("experiment", experiment.weights or name) == (experiment.weights or name)
+
+
+@pytest.mark.parametrize("name", sorted({name for name, _ in SHIPPED if name in IMAGES}))
+def test_our_entry_is_below_the_memory_network_and_the_papers_curve(name):
+    ours, network = SHIPPED[name, "ebmm"]["mean"], SHIPPED[name, "memory-network"]["mean"]
+    assert ours < network
+    data = "omniglot" if name.startswith("omniglot") else "cifar10"
+    (paper,) = [error for floats, error in PAPER[data]["curves"]["EBMM, convolutional"] if name.endswith(f"-{floats}")]
+    assert ours <= paper
+
+
+@pytest.mark.slow
+def test_another_seed_gives_the_shipped_rows_within_their_band(real_images):
+    for (name, model), row in SHIPPED.items():
+        again = evaluate_contestant(name, model, memories=10, seed=7, device="cpu")
+        assert row["p5"] <= again["mean"] <= row["p95"], (name, model)
+        assert again["data"] == row["data"] and again["training"] == row["training"]
