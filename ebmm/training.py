@@ -145,8 +145,8 @@ def fit(
             11 bits, and is float32 elsewhere; ``"bfloat16"`` rounds inputs and results to 8 bits. With
             smooth energies the meta-gradient keeps its direction (cosine with float64 above 0.999 for tf32,
             0.998 for bfloat16) and its norm within 1 %. Stay with float32 where writing chooses one slot
-            (:class:`ebmm.energies.CompressedDenseEnergy`: near ties the gradient is lost); bfloat16 is also
-            wrong where equations are solved (:class:`ebmm.baselines.KanervaMachine`: cosine below 0.5).
+            (:class:`ebmm.energies.CompressedDenseEnergy`, lost near ties); bfloat16 is also
+            wrong where equations are solved (:class:`ebmm.baselines.kanerva.KanervaMachine`, cosine below 0.5).
         progress: show a progress bar with loss and error.
 
     Returns:

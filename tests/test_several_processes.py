@@ -60,10 +60,10 @@ class LostInOne(nn.Module):
         return (x, torch.stack([query, x])) if trajectory else x
 
 
-def gated_model():
+def gated_model(**options):
     """Its gradients go through all that writing and reading can do; the bias of its head gets none."""
     torch.manual_seed(0)
-    return EBMM(GatedRNNEnergy(8, memory_features=4, hidden=8, hops=2), write_steps=2, read_steps=3, recompute=True)
+    return EBMM(GatedRNNEnergy(8, memory_features=4, hidden=8, hops=2), write_steps=2, read_steps=3, **options)
 
 
 def task(corruption=None):
@@ -80,7 +80,8 @@ def in_each_process(folder, step):
         rank, processes = rank_and_processes()
         assert processes == 2
         ends = {}
-        for name, model in (("gated", gated_model()), ("lost", LostInOne())):
+        models = {"gated": gated_model(), "recomputed": gated_model(recompute=True), "lost": LostInOne()}
+        for name, model in models.items():
             own = folder / f"{name}-{rank}.training"
             ends[name] = outcome(model, fit(model, task(), checkpoint=own, **RUN))
             if rank == 0:
@@ -128,14 +129,15 @@ def ends(tmp_path_factory):
     return folder, [torch.load(folder / f"end-{rank}.pt", weights_only=True) for rank in (0, 1)]
 
 
-def test_two_processes_train_what_one_trains(ends):
+@pytest.mark.parametrize("name", ["gated", "recomputed"])
+def test_two_processes_train_what_one_trains(ends, name):
     model = gated_model()
     alone = outcome(model, fit(model, task(), **RUN))
-    assert_alike(ends[1][0]["gated"], alone)
+    assert_alike(ends[1][0][name], alone)
     assert not torch.allclose(alone["model"]["raw_read_rate"], gated_model().raw_read_rate, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", ["gated", "lost", "deadly"])
+@pytest.mark.parametrize("name", ["gated", "recomputed", "lost", "deadly"])
 def test_both_processes_come_to_the_same_and_only_the_first_saves(ends, name):
     folder, (first, second) = ends
     torch.testing.assert_close(first[name], second[name], rtol=0, atol=0, equal_nan=True)
