@@ -25,6 +25,9 @@ def main(arguments: list[str] | None = None) -> int:
     train.add_argument("--model", default="ebmm")
     train.add_argument("--out", type=Path, help="default: checkpoints/NAME-MODEL.safetensors")
     train.add_argument("--steps", type=int, help="instead of the experiment's own number")
+    train.add_argument(
+        "--memories", type=int, help="a step, over all processes, instead of the experiment's own number"
+    )
     train.add_argument("--precision", choices=PRECISIONS, help="of products; default: the experiment's own or float32")
     train.add_argument("--device", default="auto")
     train.add_argument("--seed", type=int, default=0)
@@ -59,7 +62,7 @@ def _train(given: argparse.Namespace) -> None:
     with process_group(given.device):
         history = experiments.train(
             given.name, given.model, out, device=given.device, seed=given.seed, steps=given.steps,
-            precision=given.precision,
+            memories=given.memories, precision=given.precision,
         )  # fmt: skip
         if rank_and_processes()[0] == 0:
             print(f"{len(history.rows)} steps in {history.seconds / 60:.1f} minutes, {history.skipped} skipped: {out}")

@@ -256,15 +256,16 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
     out.parent.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(seed)
     memory = contestant.build()
+    started_from = None
     if contestant.start is not None:
-        _start_with_coders_of(memory, name, contestant.start, out)
+        started_from = _start_with_coders_of(memory, name, contestant.start, out)
     changes = {name: value for name, value in changes.items() if value is not None}
     settings = contestant.training | changes
     rank, processes = rank_and_processes()
     command = ["torchrun", f"--nproc-per-node={processes}"] if processes > 1 else ["python"]
     command += ["-m", "ebmm", "train", name, "--model", model, "--seed", str(seed)]
     command += ["--device", device, "--out", str(out)]
-    for option in ("steps", "precision"):
+    for option in ("steps", "memories", "precision"):
         command += [f"--{option}", str(changes[option])] if option in changes else []
     history = fit(
         memory, experiment.task, device=device, seed=seed, checkpoint=out.with_suffix(".training"), **settings
@@ -278,6 +279,7 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
         "steps": len(history.rows),
         "skipped": history.skipped,
         "minutes": round(history.seconds / 60, 2),
+        "started from": started_from,
         "processes": processes,
         "device": describe_device(pick_device(device)),
         "versions": versions(),
@@ -292,11 +294,14 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
     return history
 
 
-def _start_with_coders_of(memory: nn.Module, name: str, other: str, out: Path) -> None:
-    """Copy another contestant's trained coders, from weights beside ``out`` or else from those shipped, to stay."""
+def _start_with_coders_of(memory: nn.Module, name: str, other: str, out: Path) -> dict:
+    """Copy another contestant's trained coders, from weights beside ``out`` or else from those shipped, to stay.
+
+    Returns the training spent on them.
+    """
     beside = out.with_name(f"{name}-{other}.safetensors")
     try:
-        trained, _ = load_contestant(name, other, beside if beside.exists() else None)
+        trained, training = load_contestant(name, other, beside if beside.exists() else None)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(
             f"training starts with the coders of {other}, which are neither beside {out} nor shipped: "
@@ -310,6 +315,7 @@ def _start_with_coders_of(memory: nn.Module, name: str, other: str, out: Path) -
     if isinstance(memory, EBMM):  # which is to write these codes as they are
         owner.get_submodule("memory").requires_grad_(False)
         memory.raw_write_rates.requires_grad_(False)
+    return training
 
 
 def load_contestant(name: str, model: str, path: str | os.PathLike | None = None) -> tuple[nn.Module, dict]:

@@ -157,6 +157,13 @@ def test_changes_replace_the_settings_of_the_experiment(tmp_path):
     assert len(history.rows) == 2 and training["settings"]["memories"] == 3
     own = EXPERIMENTS["flipped-64-16"].contestants["ebmm"].training
     assert training["settings"]["learning_rate"] == own["learning_rate"] and own["steps"] != 2
+    assert training["command"].endswith("--steps 2 --memories 3") and training["started from"] is None
+
+
+def test_the_command_line_takes_steps_and_memories(tmp_path):
+    out = tmp_path / "weights.safetensors"
+    assert main(["train", *CHEAP, "--steps", "1", "--memories", "5", "--out", str(out)]) == 0
+    assert load_contestant("flipped-64-16", "ebmm", out)[1]["settings"]["memories"] == 5
 
 
 def test_a_seed_fixes_the_start_weights_and_the_training(tmp_path):

@@ -15,7 +15,16 @@ from ebmm import datasets, experiments, tasks
 from ebmm.__main__ import main
 from ebmm.datasets import data_path
 from ebmm.evaluation import load_results
-from ebmm.experiments import CONV_FLOATS, EXPERIMENTS, IMAGES, LINEAR_FLOATS, TRANSFER, evaluate_contestant, train
+from ebmm.experiments import (
+    CONV_FLOATS,
+    EXPERIMENTS,
+    IMAGES,
+    LINEAR_FLOATS,
+    TRANSFER,
+    evaluate_contestant,
+    load_contestant,
+    train,
+)
 
 SMALL = "omniglot-conv-2308"
 
@@ -83,6 +92,8 @@ def test_ours_starts_from_the_autoencoders_coders_which_then_stay(stand_ins, tmp
     for key, tensor in coders.items():
         assert torch.equal(ours[f"energy_network.{key}"], tensor) and torch.equal(theirs[key], tensor)
     assert ours["energy_network.detail.4.weight"].any()  # what is not a coder has moved from its start, zero
+    _, spent = load_contestant(SMALL, "ebmm", weights["ebmm"])
+    assert spent["started from"] == load_contestant(SMALL, "autoencoder", weights["autoencoder"])[1]
 
 
 def test_without_the_autoencoders_weights_one_is_told_to_train_it_first(stand_ins, tmp_path, monkeypatch):
