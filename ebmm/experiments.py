@@ -363,17 +363,17 @@ def evaluate_contestant(
         What :func:`ebmm.evaluate` returns, with experiment, model, training and command.
     """
     experiment, _ = find(name, model)
+    task = experiment.test or experiment.task
     memory, training = load_contestant(name, model, weights)
     where = pick_device(device)
     row = evaluate(
-        memory.to(where), experiment.test or experiment.task, memories, seed=seed, device=str(where),
+        memory.to(where), task, memories, seed=seed, device=str(where),
         clamp=experiment.contestants[model].clamp,
     )  # fmt: skip
     command = ["python", "-m", "ebmm", "evaluate", name, "--model", model, "--memories", str(memories)]
     command += ["--seed", str(seed), *(["--weights", str(weights)] if weights else [])]
     row["steps trained"] = training.get("steps", 0)
-    source = (experiment.test or experiment.task).source
-    row["data"] = source.name if isinstance(source, tasks.LazyImages) else repr(source)
+    row["data"] = task.source.name if isinstance(task.source, tasks.LazyImages) else repr(task.source)
     return {"experiment": name, "model": model, **row, "training": training, "command": shlex.join(command)}
 
 

@@ -33,8 +33,11 @@ SMALL = "omniglot-conv-2308"
 def stand_ins(monkeypatch):
     """Digits in the place of Omniglot, so that no data set is needed."""
     images = torch.nn.functional.pad(datasets.digits().images, (2, 2, 2, 2))
-    small = datasets.ImageSet(images, torch.zeros(len(images)), (), (), "stand-ins", "nowhere")
-    monkeypatch.setattr(tasks, "_loaded", lambda load: small)
+
+    def stand_in(load):
+        return datasets.ImageSet(images, torch.zeros(len(images)), (), (), f"stand-ins for {load.args[0]}", "nowhere")
+
+    monkeypatch.setattr(tasks, "_loaded", stand_in)
 
 
 @pytest.fixture
@@ -128,9 +131,33 @@ def test_other_images_are_tested_with_the_weights_of_the_experiment_they_name(st
     assert main(["evaluate", "mnist-conv-2308", *arguments]) == 0
     (row,) = load_results(out)
     assert row["experiment"] == "mnist-conv-2308" and row["training"]["experiment"] == "omniglot-conv-2308"
-    assert row["data"] == "stand-ins" and row["metric"] == "wrong bits" and row["memory_floats"] == 2304
+    assert row["data"] == "stand-ins for test" and row["metric"] == "wrong bits" and row["memory_floats"] == 2304
     assert main(["train", "mnist-conv-2308", "--model", "ebmm"]) == 1
     assert "train omniglot-conv-2308 instead" in capsys.readouterr().err
+
+
+def test_what_is_shipped_for_other_images_are_the_weights_of_the_experiment_they_name():
+    _, training = load_contestant("mnist-conv-4616", "memory-network")
+    assert training["experiment"] == "omniglot-conv-4616"
+
+
+def test_a_contest_is_evaluated_on_images_that_nobody_was_trained_on(stand_ins):
+    row = evaluate_contestant(SMALL, "dense", memories=1, device="cpu")
+    assert row["data"] == "stand-ins for evaluation"
+
+
+def test_show_shows_what_the_memory_recalls(stand_ins, tmp_path, monkeypatch):
+    from ebmm import plotting
+
+    shown = {}
+    draw = plotting.show_patterns
+    monkeypatch.setattr(plotting, "show_patterns", lambda rows: shown.update(rows) or draw(rows))
+    experiments.show_contestant(SMALL, "dense", 5, tmp_path / "picture.png", seed=3, device="cpu")
+    batch = IMAGES[SMALL].test.sample(1, torch.Generator().manual_seed(3))
+    memory = IMAGES[SMALL].contestants["dense"].build()
+    recalled = memory.read(batch.queries, memory.write(batch.patterns))
+    for label, images in {"query": batch.queries, "recalled": recalled, "original": batch.patterns}.items():
+        assert torch.equal(shown[label], images[0, :5]), label
 
 
 def test_show_saves_a_picture_of_queries_recalled_and_originals(stand_ins, tmp_path, capsys):
