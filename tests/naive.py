@@ -81,3 +81,24 @@ def loss(model, patterns, queries):
     """The reconstruction loss, averaged over iterates, memories and queries."""
     iterates = read(model, queries, write(model, patterns))
     return (iterates[1:] - patterns).flatten(3).square().sum(-1).mean()
+
+
+def moved(module, seed=0, scale=0.5):
+    """The module in float64 with every parameter moved off its start value, so that nothing is zero by chance."""
+    generator = torch.Generator().manual_seed(seed)
+    module = module.double()
+    with torch.no_grad():
+        for p in module.parameters():
+            p.add_(scale * torch.randn(p.shape, generator=generator, dtype=torch.double))
+    return module
+
+
+def central_difference(loss, parameter, direction, step):
+    """Slope of ``loss()`` where a parameter moves in a direction; the parameter ends where it was, up to rounding."""
+    with torch.no_grad():
+        parameter.add_(step * direction)
+        above = loss()
+        parameter.sub_(2 * step * direction)
+        below = loss()
+        parameter.add_(step * direction)
+    return ((above - below) / (2 * step)).item()

@@ -2,6 +2,7 @@ import math
 
 import pytest
 import torch
+from naive import moved
 from torch import nn
 
 from ebmm import EBMM, Hopfield, Memory
@@ -26,16 +27,6 @@ ENERGIES = {
     "gated rnn": lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, hops=3),
     "gated rnn, normalised": lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, normalise=True),
 }
-
-
-def moved(energy, seed=0, scale=0.5):
-    """The energy in float64 with every parameter moved off its start value."""
-    generator = torch.Generator().manual_seed(seed)
-    energy = energy.double()
-    with torch.no_grad():
-        for p in energy.parameters():
-            p.add_(scale * torch.randn(p.shape, generator=generator, dtype=torch.double))
-    return energy
 
 
 def signs(number, dim, seed=0):

@@ -1,6 +1,7 @@
 import copy
 import math
 import warnings
+from functools import partial
 
 import naive
 import pytest
@@ -48,16 +49,7 @@ AT_FULL_SIZE = {
     "convolution, normalised": lambda: ResNetConvEnergy((32, 32), dyn=4, normalise=True),
     "64 by 64": resnet_conv_energy_64,
 }
-
-
-def moved(module, seed=0, scale=0.3):
-    """The module in float64 with every parameter moved off its start value, so that nothing is zero by chance."""
-    generator = torch.Generator().manual_seed(seed)
-    module = module.double()
-    with torch.no_grad():
-        for p in module.parameters():
-            p.add_(scale * torch.randn(p.shape, generator=generator, dtype=torch.double))
-    return module
+moved = partial(naive.moved, scale=0.3)
 
 
 def make(name, **options):
@@ -322,14 +314,9 @@ def test_meta_gradient_of_third_order_equals_finite_differences(name):
         if key != "energy_network.head.bias":  # a constant added to the energy changes nothing
             assert gradient.abs().max() > 1e-9, key
         direction = torch.randn(parameter.shape, generator=generator, dtype=torch.double)
-        step = 2e-6
-        with torch.no_grad():
-            parameter.add_(step * direction)
-            above = reconstruction_loss(model, batch)[0]
-            parameter.sub_(2 * step * direction)
-            below = reconstruction_loss(model, batch)[0]
-            parameter.add_(step * direction)
-        measured = ((above - below) / (2 * step)).item()
+        measured = naive.central_difference(
+            lambda: reconstruction_loss(model, batch)[0], parameter, direction, step=2e-6
+        )
         assert measured == pytest.approx((gradient * direction).sum().item(), rel=1e-5, abs=1e-8), key
 
 
