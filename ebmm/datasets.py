@@ -12,6 +12,7 @@ Every file is compared with the checksum of the official one before it is used.
 
 from __future__ import annotations
 
+import difflib
 import gzip
 import hashlib
 import io
@@ -214,10 +215,10 @@ def data_path(name: str) -> Path:
         >>> data_path("digits.npz").name
         'digits.npz'
     """
-    folder = _data_folder()
-    registry = dict(line.split() for line in (folder / "registry.txt").read_text().splitlines())
+    folder, registry = _data_folder(), data_files()
     if name not in registry:
-        raise ValueError(f"no file {name!r} in {folder / 'registry.txt'}, which lists: {', '.join(registry)}")
+        similar = difflib.get_close_matches(name, registry, n=5, cutoff=0.5) or list(registry)[:5]
+        raise ValueError(f"no file {name!r} in {folder / 'registry.txt'}; similar ones there: {', '.join(similar)}")
     path = folder / name
     if not path.exists():
         folder = _downloads() / "data" / TAG
@@ -230,6 +231,16 @@ def data_path(name: str) -> Path:
             f"says {registry[name]}. Restore it, or run data/make_registry.py if the change is meant"
         )
     return path
+
+
+def data_files() -> dict[str, str]:
+    """All files of the repository's ``data/`` folder, and the SHA-256 of each.
+
+    Example:
+        >>> "digits.npz" in data_files()
+        True
+    """
+    return dict(line.split() for line in (_data_folder() / "registry.txt").read_text().splitlines())
 
 
 def _data_folder() -> Path:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,8 @@ from torch import nn
 
 from ebmm import datasets, photographs, tasks
 from ebmm.contestants import Contestant, budget, contestants, hopfield_contestants, predictive_memory
-from ebmm.evaluation import describe_device, evaluate, versions
-from ebmm.image_contestants import image_contestants
+from ebmm.evaluation import describe_device, evaluate, load_results, versions
+from ebmm.image_contestants import image_contestants, small_paper_memory
 from ebmm.image_energies import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
 from ebmm.model import EBMM
 from ebmm.tasks import Task
@@ -39,6 +39,7 @@ class Experiment:
         contestants: by name.
         test: what is evaluated on; ``None``: the training task, whose patterns never come twice.
         weights: the experiment whose trained weights are evaluated here; ``None``: this one.
+        after: the experiment whose trained weights of the same contestant training starts from; ``None``: none.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Experiment:
     contestants: dict[str, Contestant] = field(default_factory=dict)
     test: Task | None = None
     weights: str | None = None
+    after: str | None = None
 
 
 def contest(name: str, about: str, task: Task, dim: int) -> Experiment:
@@ -183,6 +185,23 @@ IMAGES = {
     ),
 }  # fmt: skip
 
+# The paper's network at a size that a CPU can train, on ever more characters: each lesson starts from the one before.
+LESSONS = {
+    f"omniglot-lesson-{number}": Experiment(
+        f"omniglot-lesson-{number}",
+        f"{number} Omniglot character{'s' if number > 1 else ''}, a small network of the paper's kind, 4624 floats",
+        Task(OMNIGLOT[0], BLOCK_32, number),
+        {"ebmm-paper": Contestant(partial(small_paper_memory, (32, 32), 8), training)},
+        Task(OMNIGLOT[1], BLOCK_32, number),
+        after=before,
+    )
+    for number, before, training in (
+        (1, None, {"steps": 1200, "memories": 16}),
+        (4, "omniglot-lesson-1", {"steps": 2000, "memories": 6}),
+        (16, "omniglot-lesson-4", {"steps": 3000, "memories": 2}),
+    )
+}
+
 TRANSFER = {
     **{
         f"mnist-conv-{floats}": other_test(
@@ -210,6 +229,7 @@ EXPERIMENTS = {
     **REDRAWN,
     **OTHER_TASKS,
     **IMAGES,
+    **LESSONS,
     **TRANSFER,
 }
 
@@ -258,7 +278,11 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
     memory = contestant.build()
     started_from = None
     if contestant.start is not None:
-        started_from = _start_with_coders_of(memory, name, contestant.start, out)
+        trained, started_from = _beside_or_shipped(name, contestant.start, out)
+        _start_with_coders_of(memory, trained)
+    elif experiment.after is not None:
+        trained, started_from = _beside_or_shipped(experiment.after, model, out)
+        memory.load_state_dict(trained.state_dict())
     changes = {name: value for name, value in changes.items() if value is not None}
     settings = contestant.training | changes
     rank, processes = rank_and_processes()
@@ -294,19 +318,20 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
     return history
 
 
-def _start_with_coders_of(memory: nn.Module, name: str, other: str, out: Path) -> dict:
-    """Copy another contestant's trained coders, from weights beside ``out`` or else from those shipped, to stay.
-
-    Returns the training spent on them.
-    """
-    beside = out.with_name(f"{name}-{other}.safetensors")
+def _beside_or_shipped(name: str, model: str, out: Path) -> tuple[nn.Module, dict]:
+    """A trained contestant that another one's training starts from, and the training spent on it."""
+    beside = out.with_name(f"{name}-{model}.safetensors")
     try:
-        trained, training = load_contestant(name, other, beside if beside.exists() else None)
+        return load_contestant(name, model, beside if beside.exists() else None)
     except (FileNotFoundError, ValueError) as error:
         raise ValueError(
-            f"training starts with the coders of {other}, which are neither beside {out} nor shipped: "
-            f"train {other} of {name} first, with --out {beside}"
+            f"training starts from the weights of {model}, which are neither beside {out} nor shipped: "
+            f"train {model} of {name} first, with --out {beside}"
         ) from error
+
+
+def _start_with_coders_of(memory: nn.Module, trained: nn.Module) -> None:
+    """Copy another contestant's trained coders, to stay."""
     owner = memory.energy_network if isinstance(memory, EBMM) else memory
     for coder in ("encoder", "decoder"):
         own = owner.get_submodule(coder)
@@ -315,7 +340,6 @@ def _start_with_coders_of(memory: nn.Module, name: str, other: str, out: Path) -
     if isinstance(memory, EBMM):  # which is to write these codes as they are
         owner.get_submodule("memory").requires_grad_(False)
         memory.raw_write_rates.requires_grad_(False)
-    return training
 
 
 def load_contestant(name: str, model: str, path: str | os.PathLike | None = None) -> tuple[nn.Module, dict]:
@@ -331,14 +355,12 @@ def load_contestant(name: str, model: str, path: str | os.PathLike | None = None
     """
     from safetensors import SafetensorError, safe_open
 
-    from ebmm.datasets import data_path
-
     experiment, _ = find(name, model)
     contestant = experiment.contestants[model]
     memory = contestant.build()
     if contestant.training is None:
         return memory, {}
-    path = data_path(f"checkpoints/{experiment.weights or name}-{model}.safetensors") if path is None else path
+    path = datasets.data_path(f"checkpoints/{experiment.weights or name}-{model}.safetensors") if path is None else path
     try:
         with safe_open(path, framework="pt") as file:
             memory.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
@@ -375,6 +397,25 @@ def evaluate_contestant(
     row["steps trained"] = training.get("steps", 0)
     row["data"] = task.source.name if isinstance(task.source, tasks.LazyImages) else repr(task.source)
     return {"experiment": name, "model": model, **row, "training": training, "command": shlex.join(command)}
+
+
+def shipped_rows(names: Iterable[str]) -> list[dict]:
+    """Rows of the results files that come with the book; an experiment without one has none.
+
+    Args:
+        names: of experiments.
+
+    Raises:
+        ValueError: a file is damaged.
+        ConnectionError: a file must be downloaded and cannot be.
+
+    Example:
+        >>> {row["model"] for row in shipped_rows(["flipped-64-16", "imagined"])} >= {"ebmm", "hebb"}
+        True
+    """
+    shipped = datasets.data_files()
+    paths = [f"results/{name}.json" for name in names]
+    return [row for path in paths if path in shipped for row in load_results(datasets.data_path(path))]
 
 
 def show_contestant(

@@ -17,10 +17,23 @@ from ebmm.baselines import MANN, Autoencoder, DifferentiablePlasticity, KanervaM
 from ebmm.contestants import Contestant
 from ebmm.hopfield import DenseMemory
 from ebmm.image_coders import image_coders
+from ebmm.image_energies import ResNetConvEnergy
 from ebmm.inpainting import InpaintingEnergy
 from ebmm.model import EBMM
 
 NUMBER = 64  # patterns in a memory, as in the paper
+
+LABELS = {  # for tables and figures, in their order
+    "ebmm": "EBMM, our entry",
+    "memory-network": "Memory network, same coders",
+    "autoencoder": "Autoencoder, told the slot",
+    "ebmm-paper": "EBMM, the paper's network",
+    "mann": "MANN",
+    "kanerva": "Kanerva machine",
+    "plasticity": "Plasticity",
+    "lstm": "LSTM",
+    "dense": "List of as many as fit",
+}
 
 Shape = tuple[int, ...]
 
@@ -43,6 +56,20 @@ def inpainting_memory(shape: Shape, floats: int, level: float) -> EBMM:
 def paper_memory(energy: Callable[[], nn.Module]) -> EBMM:
     """The paper's own network: all patterns written at once by 5 steps, read by 5."""
     return EBMM(energy(), projection="straight-through", write_rate=(1e-2, 1e-4, 1e-4), read_rate=0.1)
+
+
+def small_paper_memory(shape: Shape, dyn: int) -> EBMM:
+    """The same with half of all channels, 3 steps each and without the gradient term; it holds 578 · dyn floats.
+
+    Example:
+        >>> small_paper_memory((32, 32), 8).memory_floats
+        4624
+    """
+    energy = ResNetConvEnergy(shape, dyn, hidden=64, widths=(16, 32), inside=32, outside=64, head=256)
+    return EBMM(
+        energy, projection="straight-through", gradient_term=False, decay_term=False, write_steps=3, read_steps=3,
+        write_rate=(0.03, 1e-4, 1e-4), read_rate=3.0,
+    )  # fmt: skip
 
 
 def slotted(kind: type, shape: Shape, floats: int, level: float, **options) -> nn.Module:

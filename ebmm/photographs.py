@@ -6,8 +6,9 @@ names, laid out as their archives unpack::
     cifar-10-batches-bin/data_batch_{1…5}.bin, test_batch.bin      (or cifar-10-batches-py/ without .bin)
     tiny-imagenet-200/train/CLASS/images/*.JPEG, tiny-imagenet-200/val/images/*.JPEG
 
-CIFAR-10 is downloaded where it is not there. Images are decoded once, into a file in the user's cache folder
-that is mapped into memory, so that a set larger than the memory serves too.
+CIFAR-10 is downloaded where it is not there; a sample of it, :func:`photos`, comes with the package. Images are
+decoded once, into a file in the user's cache folder that is mapped into memory, so that a set larger than the
+memory serves too.
 """
 
 from __future__ import annotations
@@ -139,6 +140,25 @@ def tiny_imagenet(split: str = "train", root: str | os.PathLike | None = None) -
     official = _TINY_IMAGENET[split]
     part = "" if len(found) == official else f", {len(found)} of {official} images"
     return PhotoSet(found.images, f"Tiny-ImageNet {split}{part}", found.source)
+
+
+def photos() -> PhotoSet:
+    """A sample of CIFAR-10's test images that comes with the package: no download, no network.
+
+    Returns:
+        256 images, (256, 3, 32, 32), evenly spaced in the official order.
+
+    Raises:
+        ValueError: a damaged file.
+
+    Example:
+        >>> photos()  # doctest: +ELLIPSIS
+        PhotoSet(CIFAR-10 test, 256 of 10000 images: 256 images of 32 x 32, source: ...)
+    """
+    path = datasets.data_path("photos.npz")
+    with np.load(path) as arrays:
+        images = torch.from_numpy(arrays["test_images"])
+    return PhotoSet(images, f"CIFAR-10 test, {len(images)} of {_BATCH} images", str(path))
 
 
 def folder_of_images(path: str | os.PathLike, size: int = 64, exact: bool = False) -> PhotoSet:

@@ -414,6 +414,74 @@ def contest_panels(
     return figure
 
 
+def distortion_rate(
+    rows: Sequence[Mapping],
+    names: Mapping[str, str] | None = None,
+    *,
+    published: Sequence[tuple[str, str, Sequence[tuple[float, float]]]] = (),
+    level: float | None = None,
+    ax: Axes | None = None,
+) -> Axes:
+    """Error against the size of the memory, both on logarithmic scales, with bands where there are rows.
+
+    Args:
+        rows: what :func:`ebmm.evaluate` returned, each with the memory's name as ``"model"``; also the rows of
+            results files.
+        names: model to label; models that it lacks are left out. ``None``: all, under their own names.
+        published: curves of others, dashed: label, the model whose colour it takes, and points (floats, error).
+        level: the error of the queries, drawn as a dotted line.
+        ax: where to draw; a new figure otherwise.
+
+    Returns:
+        The Axes.
+
+    Raises:
+        ValueError: no rows of these models, or rows of different metrics.
+
+    Example:
+        >>> row = {"model": "mine", "metric": "wrong bits"}
+        >>> rows = [row | {"memory_floats": f, "mean": 9e4 / f, "p5": 8e4 / f, "p95": 1e5 / f} for f in (2304, 4608)]
+        >>> ax = distortion_rate(rows, published=[("theirs", "mine", [(2304, 40.0), (4608, 25.0)])])
+        >>> [line.get_label() for line in ax.lines]
+        ['mine', 'theirs']
+
+    Explained in chapter 6.
+    """
+    import matplotlib.pyplot as plt
+    from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
+
+    names = {row["model"]: row["model"] for row in rows} if names is None else names
+    rows = [row for row in rows if row["model"] in names]
+    if len(metrics := {row["metric"] for row in rows}) != 1:
+        raise ValueError(f"a curve needs rows of one metric, got {', '.join(sorted(metrics)) or 'no rows'}")
+    if ax is None:
+        _, ax = plt.subplots(figsize=(6.0, 4.6))
+    spare = iter(("stored", "query", "recalled", "unseen", "energy", "hebb") * len(names))
+    colours = {model: model if model in COLOURS else next(spare) for model in names}
+    for model, label in names.items():
+        own = sorted((row for row in rows if row["model"] == model), key=lambda row: row["memory_floats"])
+        if own:
+            floats, mean, low, high = ([row[key] for row in own] for key in ("memory_floats", "mean", "p5", "p95"))
+            error_curve(ax, floats, mean, low, high, label=label, colour=colours[model])
+    for label, model, points in published:
+        colour = COLOURS[colours[model]]
+        ax.plot(*zip(*points, strict=True), "--", marker="x", color=colour, linewidth=1.2, label=label)
+    if level is not None:
+        ax.axhline(level, color=INK, linestyle=":", linewidth=1)
+    ax.set(xscale="log", yscale="log", xlabel="floats of a memory", ylabel=metrics.pop())
+    doubled = [1000 * 2.0**power for power in range(-6, 11)]
+    in_steps = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 2, 5)]
+    for axis, ticks in ((ax.xaxis, doubled), (ax.yaxis, in_steps)):
+        first, last = axis.get_view_interval()
+        axis.set_major_locator(FixedLocator([tick for tick in ticks if first <= tick <= last]))
+        axis.set_major_formatter(StrMethodFormatter("{x:g}"))
+        axis.set_minor_formatter(NullFormatter())
+    ax.tick_params(which="minor", length=0)
+    ax.grid(True, axis="both")
+    ax.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2)
+    return ax
+
+
 def _entries(rows: Sequence[Mapping], names: Mapping[str, str] | None) -> tuple[dict, dict]:
     """Labels by model, and rows by model and number of patterns, in order."""
     if not rows:

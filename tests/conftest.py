@@ -19,6 +19,8 @@ from ebmm import datasets
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
+EBMM_DATA = os.environ.get("EBMM_DATA")  # as it is before any test changes it
+OFFICIAL = ("omniglot", "mnist", "cifar-10-batches-bin", "tiny-imagenet-200")
 THREADS = 1  # the tensors are small; on a busy machine more threads only wait for each other
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -39,6 +41,33 @@ def empty_cache(tmp_path, monkeypatch):
     return tmp_path / "cache"
 
 
+@pytest.fixture(scope="session")
+def laid_out(request) -> tuple[Path | None, str]:
+    """A folder with the official data sets, and why there is none.
+
+    It is EBMM_DATA, or laid out once by ../shared/tools/get_datasets.py.
+    """
+    tool = ROOT.parent / "shared" / "tools" / "get_datasets.py"
+    if EBMM_DATA:
+        folder = Path(EBMM_DATA)
+    elif tool.exists():
+        folder = request.config.cache.mkdir("ebmm-data")
+        done = subprocess.run([sys.executable, str(tool), str(folder)], capture_output=True, text=True, check=False)
+        if done.returncode:
+            return None, f"{tool.name} could not lay out the data sets: {done.stderr.strip()[-300:]}"
+    else:
+        return None, "the official data sets are not on this machine: set EBMM_DATA"
+    missing = [name for name in OFFICIAL if not (folder / name).exists()]
+    return (None, f"{folder} lacks {', '.join(missing)}") if missing else (folder, "")
+
+
+@pytest.fixture(scope="session")
+def official_data(laid_out) -> Path:
+    """A folder with the official data sets; without one the test skips."""
+    folder, reason = laid_out
+    return folder or pytest.skip(reason)
+
+
 class Execution(NamedTuple):
     """What came of running a chapter."""
 
@@ -48,23 +77,21 @@ class Execution(NamedTuple):
     error: str
 
 
-@pytest.fixture(scope="session")
-def execute_chapter(tmp_path_factory) -> Callable[[str], Execution]:
-    """Runs a chapter as FAST as it goes; each chapter once a session."""
+def run_chapter(chapter: str, folder: Path, environment: dict[str, str] | None = None, **parameters) -> Execution:
+    """Runs a chapter as FAST as it goes, with further parameters and environment variables."""
     import papermill
 
-    folder = tmp_path_factory.mktemp("executed")
-
-    @cache
-    def execute(chapter: str) -> Execution:
-        source = ROOT / "book" / f"{chapter}.ipynb"
-        target, results = folder / f"{chapter}.ipynb", folder / f"{chapter}.json"
-        parameters = {"FAST": True, "RESULTS": str(results)}
-        # papermill only warns of a parameter that the notebook does not know, and then runs it in full.
-        unknown = parameters.keys() - papermill.inspect_notebook(str(source)).keys()
-        if unknown:
-            return Execution(target, 0.0, {}, f"{chapter} has no parameter {', '.join(sorted(unknown))}")
-        error = ""
+    source = ROOT / "book" / f"{chapter}.ipynb"
+    target, results = folder / f"{chapter}.ipynb", folder / f"{chapter}.json"
+    parameters = {"FAST": True, "RESULTS": str(results), **parameters}
+    # papermill only warns of a parameter that the notebook does not know, and then runs it in full.
+    unknown = parameters.keys() - papermill.inspect_notebook(str(source)).keys()
+    if unknown:
+        return Execution(target, 0.0, {}, f"{chapter} has no parameter {', '.join(sorted(unknown))}")
+    error = ""
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (environment or {}).items():
+            patch.setenv(name, value)
         try:
             papermill.execute_notebook(
                 str(source),
@@ -77,10 +104,15 @@ def execute_chapter(tmp_path_factory) -> Callable[[str], Execution]:
             )
         except papermill.PapermillExecutionError as raised:
             error = str(raised)
-        seconds = json.loads(target.read_text())["metadata"]["papermill"]["duration"]
-        return Execution(target, seconds, json.loads(results.read_text()) if results.exists() else {}, error)
+    seconds = json.loads(target.read_text())["metadata"]["papermill"]["duration"]
+    return Execution(target, seconds, json.loads(results.read_text()) if results.exists() else {}, error)
 
-    return execute
+
+@pytest.fixture(scope="session")
+def execute_chapter(tmp_path_factory, laid_out) -> Callable[[str], Execution]:
+    """Runs a chapter, on the official data where there are any; each chapter once a session."""
+    folder, data = tmp_path_factory.mktemp("executed"), laid_out[0]
+    return cache(lambda chapter: run_chapter(chapter, folder, {"EBMM_DATA": str(data)} if data else None))
 
 
 @pytest.fixture(scope="session")

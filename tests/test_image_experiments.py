@@ -1,10 +1,6 @@
 """The image contests: sizes, data, training from shared coders, evaluation on other images."""
 
 import json
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,16 +37,9 @@ def stand_ins(monkeypatch):
 
 
 @pytest.fixture
-def real_images(request, monkeypatch, cache):
-    """The official data sets, in EBMM_DATA or laid out by ../shared/tools/get_datasets.py."""
-    tool = Path(__file__).parents[2] / "shared" / "tools" / "get_datasets.py"
-    folder = Path(os.environ.get("EBMM_DATA") or request.config.cache.mkdir("ebmm-data"))
-    if "EBMM_DATA" not in os.environ and tool.exists():
-        command = [sys.executable, str(tool), str(folder), "omniglot", "mnist", "cifar10"]
-        subprocess.run(command, capture_output=True, check=False)
-    if not all((folder / name).exists() for name in ("omniglot", "mnist", "cifar-10-batches-bin")):
-        pytest.skip("the real Omniglot, MNIST and CIFAR-10 are not on this machine: set EBMM_DATA")
-    monkeypatch.setenv("EBMM_DATA", str(folder))
+def real_images(official_data, monkeypatch, cache):
+    """The official data sets are found."""
+    monkeypatch.setenv("EBMM_DATA", str(official_data))
     tasks._loaded.cache_clear()
     yield
     tasks._loaded.cache_clear()

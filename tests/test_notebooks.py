@@ -8,7 +8,7 @@ import re
 import timeit
 
 import pytest
-from conftest import CHAPTERS, ROOT
+from conftest import CHAPTERS, ROOT, run_chapter
 from sync_address import INSTALL_CELL, public_address
 
 SECONDS = 60  # for a chapter run FAST, on a machine that counts to three million in 0.2 seconds
@@ -314,6 +314,50 @@ def test_every_figure_has_alternative_text_and_there_is_one_beside_the_slider(ch
         source(cell) for cell in drawn if len(cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")) < 20
     ]
     assert without == []
+
+
+IMAGE_CHAPTERS = ("06_characters", "07_photographs")
+
+
+def shown(path) -> str:
+    """All text that a chapter put out."""
+    cells = json.loads(path.read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    texts = [output.get("text", output.get("data", {}).get("text/markdown", "")) for output in outputs]
+    return "\n".join("".join(text) for text in texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("chapter", "words"),
+    [
+        ("06_characters", "These are not Omniglot"),
+        ("07_photographs", "The larger ones are no photographs of that size"),
+    ],
+)
+def test_without_data_or_network_a_chapter_says_what_it_shows_instead(chapter, words, tmp_path, execute_chapter):
+    nowhere = {"EBMM_DATA": str(tmp_path / "data"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    nowhere |= {"HTTPS_PROXY": "http://127.0.0.1:9", "HTTP_PROXY": "http://127.0.0.1:9"}
+    execution = run_chapter(chapter, tmp_path, nowhere)
+    assert not execution.error, execution.error
+    assert words in shown(execution.path)
+    if execute_chapter(chapter).results.get("real characters", execute_chapter(chapter).results.get("real 64 x 64")):
+        assert words not in shown(execute_chapter(chapter).path)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", IMAGE_CHAPTERS)
+def test_the_same_notebook_trains_through_its_parameters(chapter, tmp_path, official_data):
+    models = ["autoencoder", "ebmm", "memory-network"]
+    small, out = {"STEPS": 1, "MEMORIES": 1, "DEVICE": "cpu", "MODELS": " ".join(models)}, tmp_path / "trained"
+    execution = run_chapter(chapter, tmp_path, {"EBMM_DATA": str(official_data)}, TRAIN=True, OUT=str(out), **small)
+    assert not execution.error, execution.error
+    (name,) = {path.stem for path in out.glob("*.json")}
+    assert {path.name for path in out.glob("*.safetensors")} == {f"{name}-{model}.safetensors" for model in models}
+    rows = {row["model"]: row for row in json.loads((out / f"{name}.json").read_text())}
+    for model in models:
+        assert rows[model]["steps trained"] == 1 and rows[model]["training"]["device"].startswith("cpu")
+        assert execution.results[f"trained: {model}"] == rows[model]["mean"]
 
 
 BREAKS = {

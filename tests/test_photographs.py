@@ -5,8 +5,6 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-import subprocess
-import sys
 import tarfile
 import warnings
 from pathlib import Path
@@ -17,7 +15,7 @@ import torch
 from PIL import Image
 
 from ebmm import Task, datasets, photographs
-from ebmm.photographs import cifar10, folder_of_images, tiny_imagenet
+from ebmm.photographs import cifar10, folder_of_images, photos, tiny_imagenet
 from ebmm.tasks import ImagePatterns, NoiseBlock
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -189,6 +187,15 @@ def test_what_is_wrong_with_a_folder_is_said(cache, tmp_path):
         folder_of_images(tmp_path / "mine", size=0)
 
 
+def test_the_sample_needs_nothing_but_the_package(cache, monkeypatch):
+    monkeypatch.setattr(datasets, "_download", lambda *arguments: pytest.fail("asked the network"))
+    found = photos()
+    assert found.images.shape == (256, 3, 32, 32) and found.images.dtype == torch.uint8
+    assert found.name == "CIFAR-10 test, 256 of 10000 images"
+    assert len({image.numpy().tobytes() for image in found.images}) == 256
+    assert Path(found.source).stat().st_size < 800_000
+
+
 def test_bytes_become_patterns_as_floats_do():
     images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
     of_bytes, of_floats = (
@@ -201,17 +208,17 @@ def test_bytes_become_patterns_as_floats_do():
 
 
 @pytest.mark.slow
-def test_the_official_photographs(request, cache):
-    given, tool = os.environ.get("EBMM_DATA"), ROOT.parent / "shared" / "tools" / "get_datasets.py"
-    folder = Path(given) if given else request.config.cache.mkdir("ebmm-data")
-    if not given and tool.exists():
-        command = [sys.executable, str(tool), str(folder), "cifar10", "tiny-imagenet"]
-        subprocess.run(command, capture_output=True, check=False)
-    if not (folder / "cifar-10-batches-bin").exists() or not (folder / "tiny-imagenet-200").exists():
-        pytest.skip("the real CIFAR-10 and Tiny-ImageNet are not on this machine: set EBMM_DATA")
-    train, test = cifar10("train", root=folder), cifar10("test", root=folder)
+def test_the_official_photographs(official_data, cache):
+    train, test = cifar10("train", root=official_data), cifar10("test", root=official_data)
     assert train.images.shape == (50000, 3, 32, 32) and test.images.shape == (10000, 3, 32, 32)
     mean = train.images[::10].double().mean((0, 2, 3)) / 255
     torch.testing.assert_close(mean, torch.tensor([0.4914, 0.4822, 0.4465]).double(), atol=0.005, rtol=0)
-    validation = tiny_imagenet("val", root=folder)
+    validation = tiny_imagenet("val", root=official_data)
     assert validation.images.shape[1:] == (3, 64, 64) and 0.3 < validation.images[::50].double().mean() / 255 < 0.6
+
+
+@pytest.mark.slow
+def test_the_sample_is_from_the_official_test_split(official_data, cache):
+    whole = cifar10("test", root=official_data).images
+    places = np.linspace(0, len(whole) - 1, 256).round().astype(int)
+    assert torch.equal(photos().images, whole[places])

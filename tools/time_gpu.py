@@ -1,8 +1,9 @@
 """Time training steps of the image experiments: memories a second, share of the matmul peak, peak memory.
 
     python tools/time_gpu.py --out "$OUT/results/gpu.json"                 # on a GPU
-    python tools/time_gpu.py --device cpu --steps 1 --names omniglot-conv-4616 --models ebmm --out timing.json
+    python tools/time_gpu.py --device cpu --steps 1 --memories 1 --out data/results/operations.json
 
+Without a GPU, operations and activations can still be counted, from which chapters 6 and 7 estimate what one needs.
 Operations are counted by torch.utils.flop_counter: products and convolutions only, a multiplication and an
 addition being two. The peak is measured in the same run, by products of large square matrices in float32.
 """
@@ -14,6 +15,7 @@ import json
 import shlex
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +25,11 @@ from torch.utils.flop_counter import flop_registry
 
 from ebmm.evaluation import describe_device, pick_device, versions
 from ebmm.experiments import EXPERIMENTS
-from ebmm.tasks import Batch
+from ebmm.tasks import Batch, Task
 from ebmm.training import reconstruction_loss
 
 NAMES = ["omniglot-fc-4112", "omniglot-conv-4616", "cifar-conv-4616", "imagenet64-conv"]
-MODELS = ["ebmm", "ebmm-paper", "memory-network"]
+MODELS = ["autoencoder", "ebmm", "ebmm-paper", "memory-network"]
 
 
 class Operations(TorchDispatchMode):
@@ -42,6 +44,20 @@ class Operations(TorchDispatchMode):
         return result
 
 
+@contextmanager
+def activations():
+    """Gives a function that says how many bytes were kept for the backward pass meanwhile, each tensor once."""
+    kept: dict[int, int] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        yield lambda: sum(kept.values())
+
+
 def seconds_of(work, where: torch.device, steps: int) -> float:
     """Mean seconds of ``work()``, after one call that does not count."""
     work()
@@ -53,6 +69,15 @@ def seconds_of(work, where: torch.device, steps: int) -> float:
     if where.type == "cuda":
         torch.cuda.synchronize()
     return (time.perf_counter() - start) / steps
+
+
+def seconds_to_draw(task: Task, memories: int) -> float | None:
+    """For one batch of the real images, which ``fit`` draws while a step runs; ``None`` where they are not at hand."""
+    generator = torch.Generator().manual_seed(0)
+    try:
+        return seconds_of(lambda: task.sample(memories, generator), torch.device("cpu"), 5)
+    except (ConnectionError, FileNotFoundError):
+        return None
 
 
 def matmul_peak(where: torch.device, size: int) -> float:
@@ -75,7 +100,7 @@ def time_step(name: str, model: str, memories: int, where: torch.device, steps: 
         memory.zero_grad()
         reconstruction_loss(memory, batch)[0].backward()
 
-    with Operations() as counted:
+    with Operations() as counted, activations() as kept:
         step()
     if where.type == "cuda":
         torch.cuda.reset_peak_memory_stats()
@@ -88,7 +113,9 @@ def time_step(name: str, model: str, memories: int, where: torch.device, steps: 
         "memories": memories,
         "seconds a step": seconds,
         "memories a second": memories / seconds,
+        "seconds to draw a batch": seconds_to_draw(experiment.task, memories),
         "operations a step": counted.total,
+        "activation bytes": kept(),
         "share of matmul peak": counted.total / seconds / peak,
         "peak bytes": torch.cuda.max_memory_allocated() if where.type == "cuda" else None,
     }
