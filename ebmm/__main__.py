@@ -34,7 +34,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     evaluate = commands.add_parser("evaluate", help="evaluate models from the shipped weights or your own")
     evaluate.add_argument("name")
-    evaluate.add_argument("--model", help="default: every model of the experiment")
+    evaluate.add_argument("--model", help="default: every model that can be evaluated")
     evaluate.add_argument("--memories", type=int, default=1000)
     evaluate.add_argument("--weights", type=Path, help="a file that train wrote; default: the shipped one")
     evaluate.add_argument("--device", default="auto")
@@ -73,6 +73,9 @@ def _evaluate(given: argparse.Namespace) -> None:
     rows = []
     print(f"{'model':<24} {'floats':>7} {'mean':>8} {'5 %':>8} {'95 %':>8}")
     for model in models:
+        if given.model is None and given.weights is None and not experiments.is_ready(given.name, model):
+            print(f"{model:<24} no weights come with the book: train it first")
+            continue
         row = experiments.evaluate_contestant(
             given.name, model, memories=given.memories, seed=given.seed, device=given.device, weights=given.weights
         )

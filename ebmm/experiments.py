@@ -197,8 +197,8 @@ LESSONS = {
     )
     for number, before, training in (
         (1, None, {"steps": 1200, "memories": 16}),
-        (4, "omniglot-lesson-1", {"steps": 2000, "memories": 6}),
-        (16, "omniglot-lesson-4", {"steps": 3000, "memories": 2}),
+        (2, "omniglot-lesson-1", {"steps": 2000, "memories": 8}),
+        (4, "omniglot-lesson-2", {"steps": 2000, "memories": 6}),
     )
 }
 
@@ -342,6 +342,21 @@ def _start_with_coders_of(memory: nn.Module, trained: nn.Module) -> None:
         memory.raw_write_rates.requires_grad_(False)
 
 
+def _weights_of(name: str, model: str) -> str:
+    return f"checkpoints/{EXPERIMENTS[name].weights or name}-{model}.safetensors"
+
+
+def is_ready(name: str, model: str) -> bool:
+    """Whether a contestant can be evaluated as it is shipped: its weights are there, or it needs none.
+
+    Example:
+        >>> is_ready("flipped-64-16", "ebmm"), is_ready("binary-16", "lstm")
+        (True, False)
+    """
+    experiment, _ = find(name, model)
+    return experiment.contestants[model].training is None or _weights_of(name, model) in datasets.data_files()
+
+
 def load_contestant(name: str, model: str, path: str | os.PathLike | None = None) -> tuple[nn.Module, dict]:
     """A contestant ready for use, and the training spent on it (empty for one that needs none).
 
@@ -360,7 +375,7 @@ def load_contestant(name: str, model: str, path: str | os.PathLike | None = None
     memory = contestant.build()
     if contestant.training is None:
         return memory, {}
-    path = datasets.data_path(f"checkpoints/{experiment.weights or name}-{model}.safetensors") if path is None else path
+    path = datasets.data_path(_weights_of(name, model)) if path is None else path
     try:
         with safe_open(path, framework="pt") as file:
             memory.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118

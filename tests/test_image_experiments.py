@@ -15,10 +15,12 @@ from ebmm.experiments import (
     CONV_FLOATS,
     EXPERIMENTS,
     IMAGES,
+    LESSONS,
     LINEAR_FLOATS,
     TRANSFER,
     evaluate_contestant,
     load_contestant,
+    shipped_rows,
     train,
 )
 
@@ -125,6 +127,20 @@ def test_other_images_are_tested_with_the_weights_of_the_experiment_they_name(st
     assert "train omniglot-conv-2308 instead" in capsys.readouterr().err
 
 
+def test_a_lesson_starts_from_the_weights_of_the_one_before(stand_ins, tmp_path, monkeypatch):
+    for number in (1, 2):
+        name = f"omniglot-lesson-{number}"
+        contestant = LESSONS[name].contestants["ebmm-paper"]
+        quick = {"steps": 1, "memories": 1, "learning_rate": 1e-9}
+        changed = {"ebmm-paper": experiments.replace(contestant, training=contestant.training | quick)}
+        monkeypatch.setitem(EXPERIMENTS, name, experiments.replace(LESSONS[name], contestants=changed))
+        train(name, "ebmm-paper", tmp_path / f"{name}-ebmm-paper.safetensors", device="cpu", seed=number)
+    first, second = (load_file(tmp_path / f"omniglot-lesson-{number}-ebmm-paper.safetensors") for number in (1, 2))
+    assert all(torch.allclose(first[key].float(), second[key].float(), atol=1e-3) for key in first)
+    _, spent = load_contestant("omniglot-lesson-2", "ebmm-paper", tmp_path / "omniglot-lesson-2-ebmm-paper.safetensors")
+    assert spent["started from"]["experiment"] == "omniglot-lesson-1" and spent["started from"]["seed"] == 1
+
+
 def test_what_is_shipped_for_other_images_are_the_weights_of_the_experiment_they_name():
     _, training = load_contestant("mnist-conv-4616", "memory-network")
     assert training["experiment"] == "omniglot-conv-4616"
@@ -133,6 +149,17 @@ def test_what_is_shipped_for_other_images_are_the_weights_of_the_experiment_they
 def test_a_contest_is_evaluated_on_images_that_nobody_was_trained_on(stand_ins):
     row = evaluate_contestant(SMALL, "dense", memories=1, device="cpu")
     assert row["data"] == "stand-ins for evaluation"
+
+
+def test_evaluate_takes_all_that_is_shipped_and_says_what_is_not(stand_ins, capsys, monkeypatch):
+    monkeypatch.setattr(experiments, "evaluate_contestant", lambda name, model, **_: {
+        "memory_floats": 7, "mean": 1.0, "p5": 0.5, "p95": 2.0})  # fmt: skip
+    assert main(["evaluate", "omniglot-conv-4616", "--memories", "1"]) == 0
+    lines = {line.split()[0]: line for line in capsys.readouterr().out.splitlines()}
+    assert set(lines) == {"model", *IMAGES["omniglot-conv-4616"].contestants}
+    for model, line in lines.items():
+        if model != "model":
+            assert ("no weights come with the book" in line) == (("omniglot-conv-4616", model) not in SHIPPED), model
 
 
 def test_show_shows_what_the_memory_recalls(stand_ins, tmp_path, monkeypatch):
@@ -168,26 +195,25 @@ def test_show_saves_a_picture_of_queries_recalled_and_originals(stand_ins, tmp_p
 # What is shipped
 
 
-RESULTS = data_path("digits.npz").parent / "results"
-SHIPPED = {
-    (row["experiment"], row["model"]): row
-    for name in (*IMAGES, *TRANSFER)
-    if (RESULTS / f"{name}.json").exists()
-    for row in load_results(RESULTS / f"{name}.json")
-}
-PAPER = json.loads((RESULTS.parent / "paper" / "images.json").read_text())
+SHIPPED = {(row["experiment"], row["model"]): row for row in shipped_rows((*IMAGES, *LESSONS, *TRANSFER))}
+PAPER = json.loads(data_path("paper/images.json").read_text())
 
 
 def test_rows_say_on_what_and_with_which_training_they_were_measured():
     assert {name for name, _ in SHIPPED} >= {
-        f"{kind}-conv-{floats}" for kind in ("omniglot", "cifar") for floats in (4616, 9232)
+        *(f"{kind}-conv-{floats}" for kind in ("omniglot", "cifar") for floats in (2308, 3462, 4616, 9232, 16156)),
+        "imagenet64-conv",
+        *LESSONS,
     }
     for (name, model), row in SHIPPED.items():
         experiment = EXPERIMENTS[name]
-        assert row["memories"] == 1000 and row["patterns"] == 64 and row["metric"] == experiment.test.metric
-        assert row["memory_floats"] <= max(int(name.split("-")[-1]), 3072 if model == "dense" else 0)
-        kind = {"omniglot": "Omniglot", "cifar": "CIFAR-10", "mnist": "MNIST"}[name.split("-")[0]]
-        assert row["data"].startswith(kind) and not row["data"].endswith(("train", "background"))
+        assert row["memories"] == 1000 and row["patterns"] == experiment.test.number
+        assert row["metric"] == experiment.test.metric
+        kind, last = name.split("-")[0], name.split("-")[-1]
+        floats = 4624 if name in LESSONS else 18448 if last == "conv" else int(last)
+        assert row["memory_floats"] <= max(floats, 3072 if model == "dense" else 0)
+        names = {"omniglot": "Omniglot", "cifar": "CIFAR-10", "mnist": "MNIST", "imagenet64": "Tiny-ImageNet"}
+        assert row["data"].startswith(names[kind]) and not row["data"].endswith(("train", "background"))
         assert (row["training"] == {}) == (model == "dense")
         assert row["training"].get("experiment", experiment.weights or name) == (experiment.weights or name)
 
@@ -196,14 +222,21 @@ def test_rows_say_on_what_and_with_which_training_they_were_measured():
 def test_our_entry_is_below_the_memory_network_and_the_papers_curve(name):
     ours, network = SHIPPED[name, "ebmm"]["mean"], SHIPPED[name, "memory-network"]["mean"]
     assert ours < network
-    data = "omniglot" if name.startswith("omniglot") else "cifar10"
-    (paper,) = [error for floats, error in PAPER[data]["curves"]["EBMM, convolutional"] if name.endswith(f"-{floats}")]
-    assert ours <= paper
+    if name != "imagenet64-conv":  # whose figures in the paper are not known
+        curve = PAPER["omniglot" if name.startswith("omniglot") else "cifar10"]["curves"]["EBMM, convolutional"]
+        (paper,) = [error for floats, error in curve if name.endswith(f"-{floats}")]
+        assert ours <= paper
+
+
+def test_the_papers_network_recalls_one_character_and_not_yet_many():
+    errors = [SHIPPED[f"omniglot-lesson-{number}", "ebmm-paper"]["mean"] for number in (1, 2, 4)]
+    assert errors[0] < 1 and errors == sorted(errors)
 
 
 @pytest.mark.slow
 def test_another_seed_gives_the_shipped_rows_within_their_band(real_images):
     for (name, model), row in SHIPPED.items():
-        again = evaluate_contestant(name, model, memories=10, seed=7, device="cpu")
+        memories = 4 if name == "imagenet64-conv" else 10
+        again = evaluate_contestant(name, model, memories=memories, seed=7, device="cpu")
         assert row["p5"] <= again["mean"] <= row["p95"], (name, model)
         assert again["data"] == row["data"] and again["training"] == row["training"]
