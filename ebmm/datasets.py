@@ -12,7 +12,6 @@ Every file is compared with the checksum of the official one before it is used.
 
 from __future__ import annotations
 
-import difflib
 import gzip
 import hashlib
 import io
@@ -27,7 +26,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebmm._repository import REPOSITORY, TAG
+from ebmm import files
+from ebmm.files import data_path
 
 _ADDRESSES = {
     "omniglot": ["https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"],
@@ -124,12 +124,12 @@ def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike 
         >>> omniglot("evaluation", size=32).images.shape  # doctest: +SKIP
         torch.Size([13180, 32, 32])
     """
-    _check_choice("split", split, _OMNIGLOT)
-    _check_size(size)
+    files.check_choice("split", split, _OMNIGLOT)
+    files.check_size(size)
     archive, name = _OMNIGLOT[split], f"images_{split}.zip"
-    path = _laid_out(root, "omniglot", [name])
+    path = files.laid_out(root, "omniglot", [name])
     if path is None:
-        path = _download(_ADDRESSES["omniglot"], name, f"md5:{archive.md5}", _downloads() / "omniglot")
+        path = files.download(_ADDRESSES["omniglot"], name, f"md5:{archive.md5}", files.downloads_folder() / "omniglot")
     members = _verified_members(path, archive)
 
     shown = [member.split("/", 1)[1].rsplit("/", 1)[0] for member in members]  # "Greek/character01"
@@ -165,8 +165,8 @@ def mnist(split: str = "train", size: int = 28, root: str | os.PathLike | None =
         >>> mnist("test").images.shape  # doctest: +SKIP
         torch.Size([10000, 28, 28])
     """
-    _check_choice("split", split, _MNIST)
-    _check_size(size)
+    files.check_choice("split", split, _MNIST)
+    files.check_size(size)
     pixels, path = _mnist_file(f"{_MNIST[split]}-images-idx3-ubyte", root)
     labels, _ = _mnist_file(f"{_MNIST[split]}-labels-idx1-ubyte", root)
     images = _resize(np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 28, 28), size)
@@ -189,127 +189,10 @@ def digits(split: str = "train") -> ImageSet:
         >>> digits("test")  # doctest: +ELLIPSIS
         ImageSet(MNIST sample test: 500 images of 28 x 28, characters: 10, alphabets: 1, source: ...)
     """
-    _check_choice("split", split, _MNIST)
+    files.check_choice("split", split, _MNIST)
     path = data_path("digits.npz")
     with np.load(path) as arrays:
         return _digit_set(arrays[f"{split}_images"], arrays[f"{split}_labels"], f"MNIST sample {split}", path)
-
-
-def data_path(name: str) -> Path:
-    """Where a file of the repository's ``data/`` folder is, in a checkout or beside the installed package.
-
-    What is too large to travel with the package, such as trained weights, is downloaded from the
-    repository at the package's own tag. All files are compared with ``data/registry.txt``.
-
-    Args:
-        name: of the file, as the registry has it, such as ``"digits.npz"``.
-
-    Returns:
-        The path of a verified file.
-
-    Raises:
-        ValueError: a name that is not in the registry, or a file that differs from it.
-        ConnectionError: the file must be downloaded and cannot be.
-
-    Example:
-        >>> data_path("digits.npz").name
-        'digits.npz'
-    """
-    folder, registry = _data_folder(), data_files()
-    if name not in registry:
-        similar = difflib.get_close_matches(name, registry, n=5, cutoff=0.5) or list(registry)[:5]
-        raise ValueError(f"no file {name!r} in {folder / 'registry.txt'}; similar ones there: {', '.join(similar)}")
-    path = folder / name
-    if not path.exists():
-        folder = _downloads() / "data" / TAG
-        instead = f"work in a checkout of {REPOSITORY}, whose data folder holds it"
-        return _download([f"{REPOSITORY}/raw/{TAG}/data/"], name, f"sha256:{registry[name]}", folder, instead)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    if digest != registry[name]:
-        raise ValueError(
-            f"{path} is damaged or was made anew: its SHA-256 is {digest}, {folder / 'registry.txt'} "
-            f"says {registry[name]}. Restore it, or run data/make_registry.py if the change is meant"
-        )
-    return path
-
-
-def data_files() -> dict[str, str]:
-    """All files of the repository's ``data/`` folder, and the SHA-256 of each.
-
-    Example:
-        >>> "digits.npz" in data_files()
-        True
-    """
-    return dict(line.split() for line in (_data_folder() / "registry.txt").read_text().splitlines())
-
-
-def _data_folder() -> Path:
-    package = Path(__file__).parent
-    for folder in (package / "data", package.parent / "data"):  # installed, or a checkout
-        if (folder / "registry.txt").exists():
-            return folder
-    raise FileNotFoundError(f"no data/registry.txt in {package} (installed) or {package.parent} (checkout)")
-
-
-def _check_choice(argument: str, given: str, choices) -> None:
-    if given not in choices:
-        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {given!r}")
-
-
-def _check_size(size: int) -> None:
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a whole number of pixels, at least 1, got {size!r}")
-
-
-def _laid_out(root: str | os.PathLike | None, folder: str, names: list[str]) -> Path | None:
-    """The first of ``names`` in the user's own folder; ``None`` where it is to be downloaded."""
-    given = root or os.environ.get("EBMM_DATA")
-    if not given:
-        return None
-    paths = [Path(given).expanduser() / folder / name for name in names]
-    found = next((path for path in paths if path.exists()), None)
-    if found is None and root:
-        raise FileNotFoundError(f"no file {paths[0]}: leave out root={str(root)!r} to download it")
-    return found
-
-
-def _cache() -> Path:
-    import pooch
-
-    return Path(pooch.os_cache("ebmm"))
-
-
-def _downloads() -> Path:
-    given = os.environ.get("EBMM_DATA")
-    return (Path(given).expanduser() if given else _cache()) / "downloads"
-
-
-_INSTEAD = (
-    "set EBMM_DATA to a folder that holds the data set (help(ebmm.datasets) says how it is laid out), "
-    "or use ebmm.datasets.digits(), which comes with the package"
-)
-
-
-def _download(addresses: list[str], name: str, checksum: str, folder: Path, instead: str = _INSTEAD) -> Path:
-    """Fetch one file, or take it from ``folder`` if an earlier download there is whole."""
-    import pooch
-    import requests
-
-    failures = []
-    for address in addresses:
-        fetcher = pooch.create(folder, base_url=address, registry={name: checksum}, retry_if_failed=1)
-        try:
-            return Path(fetcher.fetch(name))
-        except (requests.RequestException, ValueError) as error:
-            failures.append(f"  {address}{name}: {error}")
-    lines = [f"could not download {name}:", *failures, f"Without a network, {instead}."]
-    raise ConnectionError("\n".join(lines))
-
-
-def _damaged(path: Path, reason: str) -> ValueError:
-    return ValueError(
-        f"{path} is damaged: {reason}. It was left as it is: lay it out again, or move it away to have it downloaded"
-    )
 
 
 def _verified_members(path: Path, archive: _OmniglotArchive) -> list[str]:
@@ -323,17 +206,17 @@ def _verified_members(path: Path, archive: _OmniglotArchive) -> list[str]:
                 for member in members:
                     digest.update(f"{hashlib.sha256(zipped.read(member)).hexdigest()}  {member}\n".encode())
                 if digest.hexdigest() != archive.members_sha256:
-                    raise _damaged(path, f"its {len(members)} PNG files are not the official ones")
+                    raise files.damaged(path, f"its {len(members)} PNG files are not the official ones")
     except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise _damaged(path, "it is not a whole zip file") from error
+        raise files.damaged(path, "it is not a whole zip file") from error
     if len(members) != archive.characters * _DRAWINGS:
-        raise _damaged(path, f"{len(members)} drawings, not {archive.characters} characters x {_DRAWINGS}")
+        raise files.damaged(path, f"{len(members)} drawings, not {archive.characters} characters x {_DRAWINGS}")
     return members
 
 
 def _decoded(path: Path, members: list[str], size: int, name: str) -> np.ndarray:
     """The drawings as (M, size, size) uint8 with ink = 255, decoded once, then kept in the cache folder."""
-    kept = _cache() / "decoded" / name
+    kept = files.cache_folder() / "decoded" / name
     try:
         with np.load(kept) as arrays:
             return arrays["images"]
@@ -343,8 +226,8 @@ def _decoded(path: Path, members: list[str], size: int, name: str) -> np.ndarray
     from PIL import Image
 
     with zipfile.ZipFile(path) as zipped:
-        files = (io.BytesIO(zipped.read(member)) for member in members)
-        drawings = [np.asarray(Image.open(file).convert("L")) for file in files]
+        contents = (io.BytesIO(zipped.read(member)) for member in members)
+        drawings = [np.asarray(Image.open(content).convert("L")) for content in contents]
     images = _resize(255 - np.stack(drawings), size)
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -359,18 +242,19 @@ def _decoded(path: Path, members: list[str], size: int, name: str) -> np.ndarray
 def _mnist_file(name: str, root: str | os.PathLike | None) -> tuple[bytes, Path]:
     """The content of one idx file, and where it was found."""
     checksum, checksum_zipped = _MNIST_MD5[name]
-    path = _laid_out(root, "mnist", [name, name + ".gz"])
+    path = files.laid_out(root, "mnist", [name, name + ".gz"])
     if path is None:
-        path = _download(_ADDRESSES["mnist"], name + ".gz", f"md5:{checksum_zipped}", _downloads() / "mnist")
+        folder = files.downloads_folder() / "mnist"
+        path = files.download(_ADDRESSES["mnist"], name + ".gz", f"md5:{checksum_zipped}", folder)
     content = path.read_bytes()
     if path.suffix == ".gz":
         try:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
-            raise _damaged(path, "it is not a whole gzip file") from error
+            raise files.damaged(path, "it is not a whole gzip file") from error
     digest = hashlib.md5(content).hexdigest()
     if digest != checksum:
-        raise _damaged(path, f"its content has MD5 {digest}, the official file has {checksum}")
+        raise files.damaged(path, f"its content has MD5 {digest}, the official file has {checksum}")
     return content, path
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ebmm import datasets, photographs, tasks
+from ebmm import datasets, files, photographs, tasks
 from ebmm.contestants import Contestant, budget, contestants, hopfield_contestants, predictive_memory
 from ebmm.evaluation import describe_device, evaluate, load_results, versions
 from ebmm.image_contestants import image_contestants, small_paper_memory
@@ -354,7 +354,7 @@ def is_ready(name: str, model: str) -> bool:
         (True, False)
     """
     experiment, _ = find(name, model)
-    return experiment.contestants[model].training is None or _weights_of(name, model) in datasets.data_files()
+    return experiment.contestants[model].training is None or _weights_of(name, model) in files.data_files()
 
 
 def load_contestant(name: str, model: str, path: str | os.PathLike | None = None) -> tuple[nn.Module, dict]:
@@ -375,7 +375,7 @@ def load_contestant(name: str, model: str, path: str | os.PathLike | None = None
     memory = contestant.build()
     if contestant.training is None:
         return memory, {}
-    path = datasets.data_path(_weights_of(name, model)) if path is None else path
+    path = files.data_path(_weights_of(name, model)) if path is None else path
     try:
         with safe_open(path, framework="pt") as file:
             memory.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
@@ -428,9 +428,9 @@ def shipped_rows(names: Iterable[str]) -> list[dict]:
         >>> {row["model"] for row in shipped_rows(["flipped-64-16", "imagined"])} >= {"ebmm", "hebb"}
         True
     """
-    shipped = datasets.data_files()
+    shipped = files.data_files()
     paths = [f"results/{name}.json" for name in names]
-    return [row for path in paths if path in shipped for row in load_results(datasets.data_path(path))]
+    return [row for path in paths if path in shipped for row in load_results(files.data_path(path))]
 
 
 def show_contestant(

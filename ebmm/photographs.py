@@ -28,7 +28,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from ebmm import datasets
+from ebmm import files
 
 _CIFAR10 = {  # MD5 of each batch in the binary and in the Python archive
     "train": {
@@ -93,10 +93,10 @@ def cifar10(split: str = "train", root: str | os.PathLike | None = None) -> Phot
         >>> cifar10("test").images.shape  # doctest: +SKIP
         torch.Size([10000, 3, 32, 32])
     """
-    datasets._check_choice("split", split, _CIFAR10)
+    files.check_choice("split", split, _CIFAR10)
     first = next(iter(_CIFAR10[split]))
     places = [f"cifar-10-batches-bin/{first}.bin", f"cifar-10-batches-py/{first}"]
-    found = datasets._laid_out(root, ".", places)
+    found = files.laid_out(root, ".", places)
     source = _ADDRESSES[0] + _ARCHIVE if found is None else str(found.parent)
 
     def batches() -> Iterable[np.ndarray]:
@@ -129,8 +129,8 @@ def tiny_imagenet(split: str = "train", root: str | os.PathLike | None = None) -
         >>> tiny_imagenet("val").images.shape  # doctest: +SKIP
         torch.Size([10000, 3, 64, 64])
     """
-    datasets._check_choice("split", split, _TINY_IMAGENET)
-    folder = datasets._laid_out(root, "tiny-imagenet-200", [split])
+    files.check_choice("split", split, _TINY_IMAGENET)
+    folder = files.laid_out(root, "tiny-imagenet-200", [split])
     if folder is None:
         raise FileNotFoundError(
             f"no folder tiny-imagenet-200/{split}: unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip and set "
@@ -155,7 +155,7 @@ def photos() -> PhotoSet:
         >>> photos()  # doctest: +ELLIPSIS
         PhotoSet(CIFAR-10 test, 256 of 10000 images: 256 images of 32 x 32, source: ...)
     """
-    path = datasets.data_path("photos.npz")
+    path = files.data_path("photos.npz")
     with np.load(path) as arrays:
         images = torch.from_numpy(arrays["test_images"])
     return PhotoSet(images, f"CIFAR-10 test, {len(images)} of {_BATCH} images", str(path))
@@ -180,28 +180,28 @@ def folder_of_images(path: str | os.PathLike, size: int = 64, exact: bool = Fals
         >>> folder_of_images("my photographs", size=64)  # doctest: +SKIP
         PhotoSet(my photographs: 812 images of 64 x 64, source: my photographs)
     """
-    datasets._check_size(size)
+    files.check_size(size)
     folder = Path(path).expanduser()
-    files = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
-    if not files:
+    found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
+    if not found:
         raise FileNotFoundError(f"no images in {folder}" if folder.is_dir() else f"no folder {folder}")
     digest = hashlib.sha256(f"{folder.resolve()} {size} {exact}".encode())
-    for file in files:
+    for file in found:
         status = file.stat()
         digest.update(f"{file.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
 
     def photographs() -> Iterable[np.ndarray]:
-        for file in files:
+        for file in found:
             yield _photograph(file, size, exact)[None]
 
-    images = _mapped(f"folder-{digest.hexdigest()[:24]}", (len(files), 3, size, size), photographs)
+    images = _mapped(f"folder-{digest.hexdigest()[:24]}", (len(found), 3, size, size), photographs)
     return PhotoSet(images, folder.name, str(folder))
 
 
 def _unpacked() -> Path:
     """The folder of CIFAR-10's batches, downloaded and unpacked if need be."""
-    folder = datasets._downloads() / "cifar10"
-    archive = datasets._download(_ADDRESSES, _ARCHIVE, f"md5:{_ARCHIVE_MD5}", folder)
+    folder = files.downloads_folder() / "cifar10"
+    archive = files.download(_ADDRESSES, _ARCHIVE, f"md5:{_ARCHIVE_MD5}", folder)
     unpacked = folder / "cifar-10-batches-bin"
     names = [f"{name}.bin" for split in _CIFAR10.values() for name in split]
     if not all((unpacked / name).exists() for name in names):
@@ -220,7 +220,7 @@ def _cifar10_batch(folder: Path, name: str, checksums: tuple[str, str]) -> np.nd
         raise FileNotFoundError(f"no file {path}: the split is not whole") from None
     digest = hashlib.md5(content).hexdigest()
     if digest != checksums[0 if binary else 1]:
-        raise datasets._damaged(path, f"its MD5 is {digest}, not that of the official file")
+        raise files.damaged(path, f"its MD5 is {digest}, not that of the official file")
     if binary:  # a label and three planes an image
         rows = np.frombuffer(content, np.uint8).reshape(_BATCH, 3073)[:, 1:]
     else:  # safe to unpickle: its checksum is the official one
@@ -236,7 +236,7 @@ def _photograph(path: Path, size: int, exact: bool) -> np.ndarray:
         with Image.open(path) as opened:
             image = opened.convert("RGB")
     except (OSError, SyntaxError, zlib.error) as error:
-        raise datasets._damaged(path, f"it cannot be decoded ({error})") from error
+        raise files.damaged(path, f"it cannot be decoded ({error})") from error
     if image.size != (size, size):
         if exact:
             raise ValueError(f"{path} is {image.width} x {image.height}, the images of this set are {size} x {size}")
@@ -249,7 +249,7 @@ def _photograph(path: Path, size: int, exact: bool) -> np.ndarray:
 
 def _mapped(name: str, shape: tuple[int, ...], parts: Callable[[], Iterable[np.ndarray]]) -> Tensor:
     """Images, uint8 of this shape, decoded once into a file of the cache folder that is mapped into memory."""
-    kept = datasets._cache() / "decoded" / f"{name}.npy"
+    kept = files.cache_folder() / "decoded" / f"{name}.npy"
     try:
         if not _whole(kept, shape):
             _keep(kept, shape, parts())

@@ -15,7 +15,7 @@ from typing import NamedTuple
 import pytest
 import torch
 
-from ebmm import datasets
+from ebmm import files
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
@@ -37,7 +37,7 @@ def pytest_configure(config) -> None:
 def empty_cache(tmp_path, monkeypatch):
     """An empty user cache folder, and no EBMM_DATA."""
     monkeypatch.delenv("EBMM_DATA", raising=False)
-    monkeypatch.setattr(datasets, "_cache", lambda: tmp_path / "cache")
+    monkeypatch.setattr(files, "cache_folder", lambda: tmp_path / "cache")
     return tmp_path / "cache"
 
 

@@ -20,7 +20,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ebmm import datasets
+from ebmm import datasets, files
 from ebmm.datasets import data_path, digits, mnist, omniglot
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -224,9 +224,9 @@ def test_download_once_into_the_cache(small, cache):
 
 
 def test_the_cache_is_the_users(monkeypatch):
-    assert datasets._cache() == Path(pooch.os_cache("ebmm"))
+    assert files.cache_folder() == Path(pooch.os_cache("ebmm"))
     monkeypatch.delenv("EBMM_DATA", raising=False)
-    assert datasets._downloads() == datasets._cache() / "downloads"
+    assert files.downloads_folder() == files.cache_folder() / "downloads"
 
 
 def test_download_into_the_environments_folder(small, cache, tmp_path, monkeypatch):
@@ -380,7 +380,7 @@ def test_a_size_that_is_none_is_refused(read, size):
 
 @pytest.mark.parametrize(("split", "each"), [("train", 100), ("test", 50)])
 def test_digits_need_nothing_but_the_package(split, each, cache, monkeypatch):
-    monkeypatch.setattr(datasets, "_download", lambda *arguments: pytest.fail("asked the network"))
+    monkeypatch.setattr(files, "download", lambda *arguments: pytest.fail("asked the network"))
     found = digits(split)
     assert found.images.shape == (10 * each, 28, 28) and found.images.dtype == torch.float32
     assert found.labels.bincount().tolist() == [each] * 10
@@ -420,9 +420,9 @@ def installed(tmp_path, monkeypatch, server, cache):
     registry = f"digits.npz {hashlib.sha256((folder / 'digits.npz').read_bytes()).hexdigest()}\n"
     registry += f"weights/small.safetensors {hashlib.sha256(b'some weights').hexdigest()}\n"
     (folder / "registry.txt").write_text(registry)
-    monkeypatch.setattr(datasets, "__file__", str(tmp_path / "ebmm" / "datasets.py"))
-    monkeypatch.setattr(datasets, "REPOSITORY", server.address + "owner/name")
-    monkeypatch.setattr(datasets, "TAG", "v9.9")
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "ebmm" / "files.py"))
+    monkeypatch.setattr(files, "REPOSITORY", server.address + "owner/name")
+    monkeypatch.setattr(files, "TAG", "v9.9")
     server.files["small.safetensors"] = b"some weights"
     return folder
 
@@ -446,7 +446,7 @@ def test_weights_that_differ_from_the_registry_are_refused(installed, server):
 
 
 def test_weights_without_network_say_what_to_do(installed, server, monkeypatch):
-    monkeypatch.setattr(datasets, "REPOSITORY", "http://127.0.0.1:9/owner/name")
+    monkeypatch.setattr(files, "REPOSITORY", "http://127.0.0.1:9/owner/name")
     with pytest.raises(ConnectionError, match=r"raw/v9.9/data/weights/small[\s\S]*work in a checkout of"):
         data_path("weights/small.safetensors")
 
@@ -463,7 +463,7 @@ def test_an_unknown_data_file_is_refused_with_those_there_are(installed):
 
 
 def test_a_package_without_data_says_so(tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "__file__", str(tmp_path / "ebmm" / "datasets.py"))
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "ebmm" / "files.py"))
     with pytest.raises(FileNotFoundError, match=r"no data/registry.txt"):
         digits()
 

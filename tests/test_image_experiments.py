@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ebmm import datasets, experiments, tasks
+from ebmm import datasets, experiments, files, tasks
 from ebmm.__main__ import main
 from ebmm.datasets import data_path
 from ebmm.evaluation import load_results
@@ -91,7 +91,7 @@ def test_ours_starts_from_the_autoencoders_coders_which_then_stay(stand_ins, tmp
 
 
 def test_without_the_autoencoders_weights_one_is_told_to_train_it_first(stand_ins, tmp_path, monkeypatch):
-    monkeypatch.setattr(datasets, "data_path", lambda name: (_ for _ in ()).throw(ValueError(name)))
+    monkeypatch.setattr(files, "data_path", lambda name: (_ for _ in ()).throw(ValueError(name)))
     with pytest.raises(ValueError, match="train autoencoder of omniglot-conv-2308 first"):
         train(SMALL, "ebmm", tmp_path / "weights.safetensors", steps=1)
 
@@ -190,6 +190,54 @@ def test_show_saves_a_picture_of_queries_recalled_and_originals(stand_ins, tmp_p
         assert len(image.convert("RGB").getcolors(1_000_000)) > 50
     assert main([*arguments, "--show", "65"]) == 1
     assert "holds 64 patterns, asked to show 65" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_steps_are_timed_and_their_operations_and_activations_counted(tmp_path, monkeypatch):
+    import time_gpu
+
+    out = tmp_path / "timing.json"
+    arguments = [
+        "--device",
+        "cpu",
+        "--steps",
+        "1",
+        "--names",
+        "omniglot-conv-2308",
+        "--models",
+        "memory-network",
+        "ebmm",
+    ]
+    for memories in (1, 2):
+        monkeypatch.setattr("sys.argv", ["time_gpu.py", *arguments, "--memories", str(memories), "--out", str(out)])
+        monkeypatch.setattr(time_gpu, "seconds_to_draw", lambda task, memories: None)
+        time_gpu.main()
+        small, large = json.loads(out.read_text())
+        if memories == 1:
+            single = large
+    assert [small["model"], large["model"]] == ["memory-network", "ebmm"]
+    for row in (small, large):
+        assert row["experiment"] == "omniglot-conv-2308" and row["memories"] == 2
+        assert row["seconds a step"] > 0 and "--memories 2" in row["command"] and row["peak bytes"] is None
+    assert large["operations a step"] > small["operations a step"] > 1e9
+    assert 1.9 < large["operations a step"] / single["operations a step"] < 2.1
+    assert 1.8 < large["activation bytes"] / single["activation bytes"] < 2.2 and single["activation bytes"] > 1e7
+
+
+def test_operations_are_counted_by_hand_too():
+    import time_gpu
+
+    a, b = torch.randn(3, 4, requires_grad=True), torch.randn(4, 5)
+    with time_gpu.Operations() as counted, time_gpu.activations() as kept:
+        (a @ b).square().sum().backward()
+    assert counted.total == 2 * (2 * 3 * 4 * 5)  # the product, and its gradient by a
+    assert kept() == 4 * (4 * 5 + 3 * 5)  # b, and the product that is squared
+
+
+def test_shipped_rows_are_those_of_the_files_that_there_are():
+    rows = shipped_rows(["omniglot-conv-4616", "cifar-conv-4616"])
+    assert {row["experiment"] for row in rows} == {"omniglot-conv-4616", "cifar-conv-4616"}
+    assert shipped_rows(["imagined"]) == []
 
 
 # What is shipped

@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from ebmm import Task, datasets, photographs
+from ebmm import Task, files, photographs
 from ebmm.photographs import cifar10, folder_of_images, photos, tiny_imagenet
 from ebmm.tasks import ImagePatterns, NoiseBlock
 
@@ -75,7 +75,7 @@ def test_it_is_decoded_once_and_a_decoded_file_that_is_not_whole_is_made_again(s
     monkeypatch.setattr(photographs, "_cifar10_batch", lambda *arguments: pytest.fail("decoded again"))
     assert (cifar10("test", root=root).images == whole).all()
     monkeypatch.undo()
-    monkeypatch.setattr(datasets, "_cache", lambda: cache)
+    monkeypatch.setattr(files, "cache_folder", lambda: cache)
     monkeypatch.setattr(photographs, "_BATCH", 4)
     sums = {"test": {"test_batch": (md5(BINARY["test_batch"]), "")}}
     monkeypatch.setattr(photographs, "_CIFAR10", sums)
@@ -93,7 +93,7 @@ def test_without_a_folder_the_archive_is_downloaded_and_unpacked(small, cache, t
     with tarfile.open(archive, "w:gz") as made:
         made.add(tmp_path / "official" / "cifar-10-batches-bin", "cifar-10-batches-bin")
     asked = []
-    monkeypatch.setattr(datasets, "_download", lambda *arguments: asked.append(arguments) or archive)
+    monkeypatch.setattr(files, "download", lambda *arguments: asked.append(arguments) or archive)
     assert (cifar10("test").images.numpy() == PIXELS["test_batch"]).all()
     addresses, name, checksum, folder = asked[0]
     assert (addresses[0] + name).startswith("https://") and checksum.startswith("md5:")
@@ -188,7 +188,7 @@ def test_what_is_wrong_with_a_folder_is_said(cache, tmp_path):
 
 
 def test_the_sample_needs_nothing_but_the_package(cache, monkeypatch):
-    monkeypatch.setattr(datasets, "_download", lambda *arguments: pytest.fail("asked the network"))
+    monkeypatch.setattr(files, "download", lambda *arguments: pytest.fail("asked the network"))
     found = photos()
     assert found.images.shape == (256, 3, 32, 32) and found.images.dtype == torch.uint8
     assert found.name == "CIFAR-10 test, 256 of 10000 images"

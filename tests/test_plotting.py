@@ -17,6 +17,7 @@ from ebmm.plotting import (
     COLOURS,
     contest_panels,
     contest_table,
+    distortion_rate,
     energy_curve,
     error_curve,
     landscape,
@@ -379,3 +380,36 @@ def test_a_contest_says_what_does_not_fit():
         contest_panels([*ENTRIES, entry("mine", 8, 1.0)])
     with pytest.raises(ValueError, match="squared error, wrong bits"):
         contest_table([*ENTRIES, entry("mine", 16, 1.0, metric="squared error")])
+
+
+def rate(model: str, floats: int, mean: float, metric: str = "wrong bits") -> dict:
+    return {
+        "model": model, "metric": metric, "memory_floats": floats, "mean": mean, "p5": mean / 2, "p95": 2 * mean,
+    }  # fmt: skip
+
+
+def test_distortion_rate_draws_each_memory_by_its_size_and_the_published_in_its_colour():
+    rows = [rate("ebmm", 4608, 6.0), rate("ebmm", 2304, 15.0), rate("other", 3000, 20.0), rate("left out", 99, 1.0)]
+    published = [("theirs", "other", [(2000, 30.0), (4000, 12.0)])]
+    ax = distortion_rate(rows, {"ebmm": "Ours", "other": "Other", "absent": "Absent"}, published=published, level=90)
+    ours, other, theirs, level = ax.lines
+    assert [line.get_label() for line in (ours, other, theirs)] == ["Ours", "Other", "theirs"]
+    assert ours.get_xydata().tolist() == [[2304, 15], [4608, 6]] and to_rgb(ours.get_color()) == to_rgb(COLOURS["ebmm"])
+    assert theirs.get_xydata().tolist() == [[2000, 30], [4000, 12]] and theirs.get_linestyle() == "--"
+    assert to_rgb(theirs.get_color()) == to_rgb(other.get_color()) != to_rgb(ours.get_color())
+    assert set(level.get_ydata()) == {90}
+    band = ax.collections[0].get_paths()[0].vertices
+    assert {7.5, 30.0, 3.0, 12.0} <= set(band[:, 1].round(6))
+    assert ax.get_xscale() == ax.get_yscale() == "log"
+    left, right = ax.get_xlim()
+    ticks = ax.get_xticks()
+    assert {2000, 4000} <= set(ticks) and all(left <= tick <= right for tick in ticks)
+    assert (np.diff(np.log2(ticks)) > 0.9).all(), "labels do not touch"
+    plt.close(ax.figure)
+
+
+def test_distortion_rate_says_what_does_not_fit():
+    with pytest.raises(ValueError, match="rows of one metric, got squared error, wrong bits"):
+        distortion_rate([rate("a", 10, 1.0), rate("b", 10, 1.0, "squared error")])
+    with pytest.raises(ValueError, match="got no rows"):
+        distortion_rate([rate("a", 10, 1.0)], {"b": "B"})

@@ -1,0 +1,135 @@
+"""Where files are: in a folder the user laid out, downloaded and verified, or beside the package.
+
+The data sets of :mod:`ebmm.datasets` and :mod:`ebmm.photographs` are found by these functions.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import os
+from pathlib import Path
+
+from ebmm._repository import REPOSITORY, TAG
+
+
+def data_path(name: str) -> Path:
+    """Where a file of the repository's ``data/`` folder is, in a checkout or beside the installed package.
+
+    What is too large to travel with the package, such as trained weights, is downloaded from the
+    repository at the package's own tag. All files are compared with ``data/registry.txt``.
+
+    Args:
+        name: of the file, as the registry has it, such as ``"digits.npz"``.
+
+    Returns:
+        The path of a verified file.
+
+    Raises:
+        ValueError: a name that is not in the registry, or a file that differs from it.
+        ConnectionError: the file must be downloaded and cannot be.
+
+    Example:
+        >>> data_path("digits.npz").name
+        'digits.npz'
+    """
+    folder, registry = _data_folder(), data_files()
+    if name not in registry:
+        similar = difflib.get_close_matches(name, registry, n=5, cutoff=0.5) or list(registry)[:5]
+        raise ValueError(f"no file {name!r} in {folder / 'registry.txt'}; similar ones there: {', '.join(similar)}")
+    path = folder / name
+    if not path.exists():
+        folder = downloads_folder() / "data" / TAG
+        instead = f"work in a checkout of {REPOSITORY}, whose data folder holds it"
+        return download([f"{REPOSITORY}/raw/{TAG}/data/"], name, f"sha256:{registry[name]}", folder, instead)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    if digest != registry[name]:
+        raise ValueError(
+            f"{path} is damaged or was made anew: its SHA-256 is {digest}, {folder / 'registry.txt'} "
+            f"says {registry[name]}. Restore it, or run data/make_registry.py if the change is meant"
+        )
+    return path
+
+
+def data_files() -> dict[str, str]:
+    """All files of the repository's ``data/`` folder, and the SHA-256 of each.
+
+    Example:
+        >>> "digits.npz" in data_files()
+        True
+    """
+    return dict(line.split() for line in (_data_folder() / "registry.txt").read_text().splitlines())
+
+
+def _data_folder() -> Path:
+    package = Path(__file__).parent
+    for folder in (package / "data", package.parent / "data"):  # installed, or a checkout
+        if (folder / "registry.txt").exists():
+            return folder
+    raise FileNotFoundError(f"no data/registry.txt in {package} (installed) or {package.parent} (checkout)")
+
+
+def check_choice(argument: str, given: str, choices) -> None:
+    """Raises ValueError for what is none of the choices."""
+    if given not in choices:
+        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {given!r}")
+
+
+def check_size(size: int) -> None:
+    """Raises ValueError for what is no number of pixels."""
+    if not isinstance(size, int) or size < 1:
+        raise ValueError(f"size must be a whole number of pixels, at least 1, got {size!r}")
+
+
+def laid_out(root: str | os.PathLike | None, folder: str, names: list[str]) -> Path | None:
+    """The first of ``names`` in the user's own folder; ``None`` where it is to be downloaded."""
+    given = root or os.environ.get("EBMM_DATA")
+    if not given:
+        return None
+    paths = [Path(given).expanduser() / folder / name for name in names]
+    found = next((path for path in paths if path.exists()), None)
+    if found is None and root:
+        raise FileNotFoundError(f"no file {paths[0]}: leave out root={str(root)!r} to download it")
+    return found
+
+
+def cache_folder() -> Path:
+    """The user's own, for what can be made again."""
+    import pooch
+
+    return Path(pooch.os_cache("ebmm"))
+
+
+def downloads_folder() -> Path:
+    """In ``EBMM_DATA`` where that is set, else in the cache folder."""
+    given = os.environ.get("EBMM_DATA")
+    return (Path(given).expanduser() if given else cache_folder()) / "downloads"
+
+
+_INSTEAD = (
+    "set EBMM_DATA to a folder that holds the data set (help(ebmm.datasets) says how it is laid out), "
+    "or use ebmm.datasets.digits(), which comes with the package"
+)
+
+
+def download(addresses: list[str], name: str, checksum: str, folder: Path, instead: str = _INSTEAD) -> Path:
+    """Fetch one file, or take it from ``folder`` if an earlier download there is whole."""
+    import pooch
+    import requests
+
+    failures = []
+    for address in addresses:
+        fetcher = pooch.create(folder, base_url=address, registry={name: checksum}, retry_if_failed=1)
+        try:
+            return Path(fetcher.fetch(name))
+        except (requests.RequestException, ValueError) as error:
+            failures.append(f"  {address}{name}: {error}")
+    lines = [f"could not download {name}:", *failures, f"Without a network, {instead}."]
+    raise ConnectionError("\n".join(lines))
+
+
+def damaged(path: Path, reason: str) -> ValueError:
+    """The error to raise for a file that the user laid out."""
+    return ValueError(
+        f"{path} is damaged: {reason}. It was left as it is: lay it out again, or move it away to have it downloaded"
+    )
