@@ -261,7 +261,7 @@ def test_shipped_results_and_checkpoints_belong_to_experiments():
     assert names
     for path in names:
         for row in load_results(path):
-            assert path.stem in (row["experiment"], "seeds")
+            assert path.stem in (row["experiment"], "seeds", "operations", "gpu")
             experiment = EXPERIMENTS[row["experiment"]]
             assert row["model"] in experiment.contestants
             assert row["patterns"] == experiment.task.number
