@@ -199,6 +199,7 @@ LESSONS = {
         (1, None, {"steps": 1200, "memories": 16}),
         (2, "omniglot-lesson-1", {"steps": 2000, "memories": 8}),
         (4, "omniglot-lesson-2", {"steps": 2000, "memories": 6}),
+        (8, "omniglot-lesson-4", {"steps": 2000, "memories": 3}),
     )
 }
 

@@ -277,8 +277,8 @@ def test_our_entry_is_below_the_memory_network_and_the_papers_curve(name):
 
 
 def test_the_papers_network_recalls_one_character_and_not_yet_many():
-    errors = [SHIPPED[f"omniglot-lesson-{number}", "ebmm-paper"]["mean"] for number in (1, 2, 4)]
-    assert errors[0] < 1 and errors == sorted(errors)
+    errors = [SHIPPED[name, "ebmm-paper"]["mean"] for name in LESSONS]
+    assert errors[0] < 1 and errors == sorted(errors) and errors[2] < 30  # 43 to 50 with the block painted white
 
 
 @pytest.mark.slow
