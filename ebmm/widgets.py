@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS_OF_A_PICTURE = 128
+COLOURS_OF_A_DRAWING = 10_000  # at most; what has more is of photographs
 
 # Labels take the colour of the page, light or dark; the handle is large enough for a finger.
 STYLE = """<style>
@@ -164,7 +165,7 @@ def _page(picture: Picture, name: str, alt: str) -> Widget:
 
 
 def _picture(figure: Figure | bytes) -> Picture:
-    """Draws and closes the figure. A palette makes its picture a third as heavy."""
+    """Draws and closes the figure. A palette makes its picture a third as heavy; photographs keep all their colours."""
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -176,8 +177,9 @@ def _picture(figure: Figure | bytes) -> Picture:
         figure.savefig(buffer, format="png")
         plt.close(figure)
     image = Image.open(buffer).convert("RGB")
-    # Of Pillow's methods the one that spares the rare colours: small markers keep theirs.
-    image = image.quantize(COLOURS_OF_A_PICTURE, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    if image.getcolors(COLOURS_OF_A_DRAWING) is not None:
+        # Of Pillow's methods the one that spares the rare colours: small markers keep theirs.
+        image = image.quantize(COLOURS_OF_A_PICTURE, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     small = io.BytesIO()
     image.save(small, format="png", optimize=True)
     return Picture(small.getvalue(), *image.size)

@@ -181,3 +181,13 @@ def test_missing_ipywidgets_is_said_plainly(monkeypatch):
     monkeypatch.setitem(sys.modules, "ipywidgets", None)
     with pytest.raises(ImportError, match="pip install ipywidgets"):
         frames([draw(1.0)], [1], label="load", alts=["a line"])
+
+
+def test_photographs_keep_their_colours_and_drawings_get_a_palette():
+    pixels = np.random.default_rng(0).integers(0, 256, (110, 110, 3), np.uint8)
+    for image, mode in ((pixels, "RGB"), (pixels // 128 * 255, "P")):
+        figure = plt.figure(figsize=(1, 1), dpi=110, layout="none")
+        figure.figimage(image)
+        shown = Image.open(io.BytesIO(_picture(figure).png))
+        assert shown.mode == mode
+        assert (np.asarray(shown.convert("RGB")) == image).mean() > 0.99
