@@ -69,13 +69,17 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    _, models = experiments.find(given.name, given.model)
+    experiment, models = experiments.find(given.name, given.model)
+    if given.model is None and given.weights is None:
+        missing = [model for model in models if not experiments.is_ready(given.name, model)]
+        models = [model for model in models if model not in missing]
+        if missing:
+            print(f"without weights, to be trained for {experiment.weights or given.name} first: {', '.join(missing)}")
+        if not models:
+            raise ValueError(f"nothing of {given.name} can be evaluated yet")
     rows = []
     print(f"{'model':<24} {'floats':>7} {'mean':>8} {'5 %':>8} {'95 %':>8}")
     for model in models:
-        if given.model is None and given.weights is None and not experiments.is_ready(given.name, model):
-            print(f"{model:<24} no weights come with the book: train it first")
-            continue
         row = experiments.evaluate_contestant(
             given.name, model, memories=given.memories, seed=given.seed, device=given.device, weights=given.weights
         )

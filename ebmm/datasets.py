@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 
 from ebmm import files
-from ebmm.files import data_path
 
 _ADDRESSES = {
     "omniglot": ["https://raw.githubusercontent.com/brendenlake/omniglot/master/python/"],
@@ -44,6 +43,11 @@ class _OmniglotArchive:
     members_sha256: str  # of the list of its PNG files, for the same files zipped again
     characters: int
 
+
+_INSTEAD = (
+    "set EBMM_DATA to a folder that holds the data set (help(ebmm.datasets) says how it is laid out), "
+    "or use ebmm.datasets.digits(), which comes with the package"
+)
 
 _OMNIGLOT = {
     "background": _OmniglotArchive(
@@ -129,7 +133,8 @@ def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike 
     archive, name = _OMNIGLOT[split], f"images_{split}.zip"
     path = files.laid_out(root, "omniglot", [name])
     if path is None:
-        path = files.download(_ADDRESSES["omniglot"], name, f"md5:{archive.md5}", files.downloads_folder() / "omniglot")
+        folder = files.downloads_folder() / "omniglot"
+        path = files.download(_ADDRESSES["omniglot"], name, f"md5:{archive.md5}", folder, _INSTEAD)
     members = _verified_members(path, archive)
 
     shown = [member.split("/", 1)[1].rsplit("/", 1)[0] for member in members]  # "Greek/character01"
@@ -190,7 +195,7 @@ def digits(split: str = "train") -> ImageSet:
         ImageSet(MNIST sample test: 500 images of 28 x 28, characters: 10, alphabets: 1, source: ...)
     """
     files.check_choice("split", split, _MNIST)
-    path = data_path("digits.npz")
+    path = files.data_path("digits.npz")
     with np.load(path) as arrays:
         return _digit_set(arrays[f"{split}_images"], arrays[f"{split}_labels"], f"MNIST sample {split}", path)
 
@@ -245,7 +250,7 @@ def _mnist_file(name: str, root: str | os.PathLike | None) -> tuple[bytes, Path]
     path = files.laid_out(root, "mnist", [name, name + ".gz"])
     if path is None:
         folder = files.downloads_folder() / "mnist"
-        path = files.download(_ADDRESSES["mnist"], name + ".gz", f"md5:{checksum_zipped}", folder)
+        path = files.download(_ADDRESSES["mnist"], name + ".gz", f"md5:{checksum_zipped}", folder, _INSTEAD)
     content = path.read_bytes()
     if path.suffix == ".gz":
         try:

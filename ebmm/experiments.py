@@ -200,6 +200,7 @@ LESSONS = {
         (2, "omniglot-lesson-1", {"steps": 2000, "memories": 8}),
         (4, "omniglot-lesson-2", {"steps": 2000, "memories": 6}),
         (8, "omniglot-lesson-4", {"steps": 2000, "memories": 3}),
+        (16, "omniglot-lesson-8", {"steps": 2000, "memories": 2}),
     )
 }
 
@@ -263,7 +264,9 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
         changes: keyword arguments of :func:`ebmm.fit` that replace the experiment's.
 
     Raises:
-        ValueError: no such experiment or contestant, or one that needs no training.
+        ValueError: no such experiment or contestant, or one that needs no training; the weights that training
+            starts from are missing or do not fit.
+        ConnectionError: they must be downloaded and cannot be.
     """
     from safetensors.torch import save_file
 
@@ -322,13 +325,12 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
 def _beside_or_shipped(name: str, model: str, out: Path) -> tuple[nn.Module, dict]:
     """A trained contestant that another one's training starts from, and the training spent on it."""
     beside = out.with_name(f"{name}-{model}.safetensors")
-    try:
-        return load_contestant(name, model, beside if beside.exists() else None)
-    except (FileNotFoundError, ValueError) as error:
+    if not beside.exists() and not is_ready(name, model):
         raise ValueError(
             f"training starts from the weights of {model}, which are neither beside {out} nor shipped: "
             f"train {model} of {name} first, with --out {beside}"
-        ) from error
+        )
+    return load_contestant(name, model, beside if beside.exists() else None)
 
 
 def _start_with_coders_of(memory: nn.Module, trained: nn.Module) -> None:
@@ -366,8 +368,9 @@ def load_contestant(name: str, model: str, path: str | os.PathLike | None = None
         path: weights that :func:`train` wrote; ``None`` takes those shipped with the book.
 
     Raises:
-        ValueError: no such experiment or contestant, or a file that does not hold its weights.
-        FileNotFoundError: no such weights.
+        ValueError: no such experiment or contestant, weights that are not shipped, or a file that does not hold them.
+        FileNotFoundError: no file at ``path``.
+        ConnectionError: the weights must be downloaded and cannot be.
     """
     from safetensors import SafetensorError, safe_open
 
@@ -416,21 +419,21 @@ def evaluate_contestant(
 
 
 def shipped_rows(names: Iterable[str]) -> list[dict]:
-    """Rows of the results files that come with the book; an experiment without one has none.
+    """Rows of the results files that come with the book; an experiment that has not been run has none.
 
     Args:
         names: of experiments.
 
     Raises:
-        ValueError: a file is damaged.
+        ValueError: no such experiment, or a damaged file.
         ConnectionError: a file must be downloaded and cannot be.
 
     Example:
-        >>> {row["model"] for row in shipped_rows(["flipped-64-16", "imagined"])} >= {"ebmm", "hebb"}
+        >>> {row["model"] for row in shipped_rows(["flipped-64-16", "flipped-128-64"])} >= {"ebmm", "hebb"}
         True
     """
     shipped = files.data_files()
-    paths = [f"results/{name}.json" for name in names]
+    paths = [f"results/{find(name)[0].name}.json" for name in names]
     return [row for path in paths if path in shipped for row in load_results(files.data_path(path))]
 
 

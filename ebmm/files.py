@@ -27,6 +27,7 @@ def data_path(name: str) -> Path:
 
     Raises:
         ValueError: a name that is not in the registry, or a file that differs from it.
+        FileNotFoundError: a package without ``data/registry.txt``.
         ConnectionError: the file must be downloaded and cannot be.
 
     Example:
@@ -35,8 +36,8 @@ def data_path(name: str) -> Path:
     """
     folder, registry = _data_folder(), data_files()
     if name not in registry:
-        similar = difflib.get_close_matches(name, registry, n=5, cutoff=0.5) or list(registry)[:5]
-        raise ValueError(f"no file {name!r} in {folder / 'registry.txt'}; similar ones there: {', '.join(similar)}")
+        similar = ", ".join(difflib.get_close_matches(name, registry, n=5)) or "none"
+        raise ValueError(f"no file {name!r} in {folder / 'registry.txt'}; similar ones there: {similar}")
     path = folder / name
     if not path.exists():
         folder = downloads_folder() / "data" / TAG
@@ -106,14 +107,18 @@ def downloads_folder() -> Path:
     return (Path(given).expanduser() if given else cache_folder()) / "downloads"
 
 
-_INSTEAD = (
-    "set EBMM_DATA to a folder that holds the data set (help(ebmm.datasets) says how it is laid out), "
-    "or use ebmm.datasets.digits(), which comes with the package"
-)
+def download(addresses: list[str], name: str, checksum: str, folder: Path, instead: str) -> Path:
+    """Fetch one file, or take it from ``folder`` if an earlier download there is whole.
 
+    Args:
+        addresses: to try one after the other.
+        name, checksum: of the file, as pooch has them.
+        folder: where it is kept.
+        instead: what to do without a network, for the message.
 
-def download(addresses: list[str], name: str, checksum: str, folder: Path, instead: str = _INSTEAD) -> Path:
-    """Fetch one file, or take it from ``folder`` if an earlier download there is whole."""
+    Raises:
+        ConnectionError: no address gave the whole file.
+    """
     import pooch
     import requests
 
@@ -131,5 +136,6 @@ def download(addresses: list[str], name: str, checksum: str, folder: Path, inste
 def damaged(path: Path, reason: str) -> ValueError:
     """The error to raise for a file that the user laid out."""
     return ValueError(
-        f"{path} is damaged: {reason}. It was left as it is: lay it out again, or move it away to have it downloaded"
+        f"{path} is damaged: {reason}. It was left as it is: lay it out again; what can be downloaded will be, "
+        "if the file is moved away"
     )

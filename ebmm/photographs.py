@@ -42,6 +42,10 @@ _CIFAR10 = {  # MD5 of each batch in the binary and in the Python archive
 }
 _ARCHIVE, _ARCHIVE_MD5 = "cifar-10-binary.tar.gz", "c32a1d4ab5d03f1284b67883e8d87530"
 _ADDRESSES = ["https://www.cs.toronto.edu/~kriz/"]
+_INSTEAD = (
+    "set EBMM_DATA to a folder that holds the data set (help(ebmm.photographs) says how it is laid out), "
+    "or use ebmm.photographs.photos(), which comes with the package"
+)
 _BATCH = 10_000  # images in a CIFAR-10 file
 _TINY_IMAGENET = {"train": 100_000, "val": 10_000}
 _SUFFIXES = {".jpeg", ".jpg", ".png", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
@@ -201,7 +205,7 @@ def folder_of_images(path: str | os.PathLike, size: int = 64, exact: bool = Fals
 def _unpacked() -> Path:
     """The folder of CIFAR-10's batches, downloaded and unpacked if need be."""
     folder = files.downloads_folder() / "cifar10"
-    archive = files.download(_ADDRESSES, _ARCHIVE, f"md5:{_ARCHIVE_MD5}", folder)
+    archive = files.download(_ADDRESSES, _ARCHIVE, f"md5:{_ARCHIVE_MD5}", folder, _INSTEAD)
     unpacked = folder / "cifar-10-batches-bin"
     names = [f"{name}.bin" for split in _CIFAR10.values() for name in split]
     if not all((unpacked / name).exists() for name in names):

@@ -436,7 +436,7 @@ def distortion_rate(
         The Axes.
 
     Raises:
-        ValueError: no rows of these models, or rows of different metrics.
+        ValueError: no rows of these models, two rows for one model at one size, or rows of different metrics.
 
     Example:
         >>> row = {"model": "mine", "metric": "wrong bits"}
@@ -448,32 +448,30 @@ def distortion_rate(
     Explained in chapter 6.
     """
     import matplotlib.pyplot as plt
-    from matplotlib.ticker import FixedLocator, NullFormatter, StrMethodFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-    names = {row["model"]: row["model"] for row in rows} if names is None else names
-    rows = [row for row in rows if row["model"] in names]
-    if len(metrics := {row["metric"] for row in rows}) != 1:
-        raise ValueError(f"a curve needs rows of one metric, got {', '.join(sorted(metrics)) or 'no rows'}")
+    if names is not None:
+        rows = [row for row in rows if row["model"] in names]
+    labels, by_model = _entries(rows, names, "memory_floats")
     if ax is None:
         _, ax = plt.subplots(figsize=(6.0, 4.6))
-    spare = iter(("stored", "query", "recalled", "unseen", "energy", "hebb") * len(names))
-    colours = {model: model if model in COLOURS else next(spare) for model in names}
-    for model, label in names.items():
-        own = sorted((row for row in rows if row["model"] == model), key=lambda row: row["memory_floats"])
-        if own:
-            floats, mean, low, high = ([row[key] for row in own] for key in ("memory_floats", "mean", "p5", "p95"))
-            error_curve(ax, floats, mean, low, high, label=label, colour=colours[model])
+    models = list(dict.fromkeys([*labels, *(model for _, model, _ in published)]))
+    spare = [role for role in ("stored", "query", "recalled", "unseen", "energy", "hebb") if role not in models]
+    others = [model for model in models if model not in COLOURS]
+    colours = {model: model for model in models} | {m: spare[place % len(spare)] for place, m in enumerate(others)}
+    for model, label in labels.items():
+        if own := by_model[model].values():
+            mean, low, high = ([row[key] for row in own] for key in ("mean", "p5", "p95"))
+            error_curve(ax, list(by_model[model]), mean, low, high, label=label, colour=colours[model])
     for label, model, points in published:
         colour = COLOURS[colours[model]]
         ax.plot(*zip(*points, strict=True), "--", marker="x", color=colour, linewidth=1.2, label=label)
     if level is not None:
         ax.axhline(level, color=INK, linestyle=":", linewidth=1)
-    ax.set(xscale="log", yscale="log", xlabel="floats of a memory", ylabel=metrics.pop())
-    doubled = [1000 * 2.0**power for power in range(-6, 11)]
-    in_steps = [digit * 10.0**power for power in range(-2, 6) for digit in (1, 2, 5)]
-    for axis, ticks in ((ax.xaxis, doubled), (ax.yaxis, in_steps)):
-        first, last = axis.get_view_interval()
-        axis.set_major_locator(FixedLocator([tick for tick in ticks if first <= tick <= last]))
+    ax.set(xscale="log", yscale="log", xlabel="floats of a memory", ylabel=rows[0]["metric"])
+    ax.xaxis.set_major_locator(LogLocator(2))
+    ax.yaxis.set_major_locator(LogLocator(10, subs=(1, 2, 5)))
+    for axis in (ax.xaxis, ax.yaxis):
         axis.set_major_formatter(StrMethodFormatter("{x:g}"))
         axis.set_minor_formatter(NullFormatter())
     ax.tick_params(which="minor", length=0)
@@ -482,18 +480,20 @@ def distortion_rate(
     return ax
 
 
-def _entries(rows: Sequence[Mapping], names: Mapping[str, str] | None) -> tuple[dict, dict]:
-    """Labels by model, and rows by model and number of patterns, in order."""
+def _entries(
+    rows: Sequence[Mapping], names: Mapping[str, str] | None, varied: str = "patterns"
+) -> tuple[dict[str, str], dict[str, dict]]:
+    """Labels by model, and rows by model and by what was varied, in order."""
     if not rows:
         raise ValueError("a contest needs at least one row of results, got none")
     if len(metrics := {row["metric"] for row in rows}) > 1:
         raise ValueError(f"rows of different metrics cannot be compared: {', '.join(sorted(metrics))}")
     labels = dict(names or {}) | {row["model"]: row["model"] for row in rows if row["model"] not in (names or {})}
     by_model: dict[str, dict] = {model: {} for model in labels}
-    for row in sorted(rows, key=lambda row: row["patterns"]):
-        if row["patterns"] in by_model[row["model"]]:
-            raise ValueError(f"two rows for {row['model']!r} at {row['patterns']} patterns")
-        by_model[row["model"]][row["patterns"]] = row
+    for row in sorted(rows, key=lambda row: row[varied]):
+        if row[varied] in by_model[row["model"]]:
+            raise ValueError(f"two rows for {row['model']!r} at {row[varied]} {varied.replace('_', ' ')}")
+        by_model[row["model"]][row[varied]] = row
     return labels, by_model
 
 

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 COLOURS_OF_A_PICTURE = 128
-COLOURS_OF_A_DRAWING = 10_000  # at most; what has more is of photographs
+MOST_OFF = 8  # of 255, by which a palette may change a pixel
 
 # Labels take the colour of the page, light or dark; the handle is large enough for a finger.
 STYLE = """<style>
@@ -166,6 +166,7 @@ def _page(picture: Picture, name: str, alt: str) -> Widget:
 
 def _picture(figure: Figure | bytes) -> Picture:
     """Draws and closes the figure. A palette makes its picture a third as heavy; photographs keep all their colours."""
+    import numpy as np
     from PIL import Image
 
     buffer = io.BytesIO()
@@ -177,9 +178,10 @@ def _picture(figure: Figure | bytes) -> Picture:
         figure.savefig(buffer, format="png")
         plt.close(figure)
     image = Image.open(buffer).convert("RGB")
-    if image.getcolors(COLOURS_OF_A_DRAWING) is not None:
-        # Of Pillow's methods the one that spares the rare colours: small markers keep theirs.
-        image = image.quantize(COLOURS_OF_A_PICTURE, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    # Of Pillow's methods the one that spares the rare colours: small markers keep theirs.
+    few = image.quantize(COLOURS_OF_A_PICTURE, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
+    off = np.abs(np.asarray(image, int) - np.asarray(few.convert("RGB"), int)).max()
+    image = few if off <= MOST_OFF else image
     small = io.BytesIO()
     image.save(small, format="png", optimize=True)
     return Picture(small.getvalue(), *image.size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import shutil
@@ -20,7 +21,13 @@ from ebmm import files
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
 EBMM_DATA = os.environ.get("EBMM_DATA")  # as it is before any test changes it
-OFFICIAL = ("omniglot", "mnist", "cifar-10-batches-bin", "tiny-imagenet-200")
+OFFICIAL = {
+    "omniglot": "omniglot/images_evaluation.zip",
+    "mnist": "mnist/t10k-images-idx3-ubyte",
+    "cifar10": "cifar-10-batches-bin/test_batch.bin",
+    "tiny-imagenet": "tiny-imagenet-200/val",
+}
+IMAGE_CHAPTERS = ("06_characters", "07_photographs")  # which show official data where there are any
 THREADS = 1  # the tensors are small; on a busy machine more threads only wait for each other
 
 sys.path.insert(0, str(ROOT / "tools"))
@@ -42,30 +49,47 @@ def empty_cache(tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="session")
-def laid_out(request) -> tuple[Path | None, str]:
-    """A folder with the official data sets, and why there is none.
-
-    It is EBMM_DATA, or laid out once by ../shared/tools/get_datasets.py.
-    """
+def laid_out(request, tmp_path_factory) -> Callable[[], Path | None]:
+    """Gives a folder with official data sets, not always all of them: EBMM_DATA, or one that
+    ../shared/tools/get_datasets.py lays out; ``None`` where there is neither."""
     tool = ROOT.parent / "shared" / "tools" / "get_datasets.py"
-    if EBMM_DATA:
-        folder = Path(EBMM_DATA)
-    elif tool.exists():
-        folder = request.config.cache.mkdir("ebmm-data")
-        done = subprocess.run([sys.executable, str(tool), str(folder)], capture_output=True, text=True, check=False)
-        if done.returncode:
-            return None, f"{tool.name} could not lay out the data sets: {done.stderr.strip()[-300:]}"
-    else:
-        return None, "the official data sets are not on this machine: set EBMM_DATA"
-    missing = [name for name in OFFICIAL if not (folder / name).exists()]
-    return (None, f"{folder} lacks {', '.join(missing)}") if missing else (folder, "")
+
+    @cache
+    def folder() -> Path | None:
+        if EBMM_DATA:
+            return Path(EBMM_DATA).expanduser().resolve()
+        if not tool.exists():
+            return None
+        kept = getattr(request.config, "cache", None)
+        place = kept.mkdir("ebmm-data") if kept else tmp_path_factory.mktemp("data")
+        for name in ("omniglot", "mnist", "cifar10", "tiny-imagenet"):  # one by one: some may be out of reach
+            subprocess.run([sys.executable, str(tool), str(place), name], capture_output=True, check=False)
+        return place
+
+    return folder
 
 
 @pytest.fixture(scope="session")
-def official_data(laid_out) -> Path:
-    """A folder with the official data sets; without one the test skips."""
-    folder, reason = laid_out
-    return folder or pytest.skip(reason)
+def official(laid_out) -> Callable[..., Path]:
+    """``official("omniglot")`` is a folder that holds the official Omniglot; without one the test skips."""
+
+    def folder(*names: str) -> Path:
+        place = laid_out()
+        missing = [name for name in names if place is None or not (place / OFFICIAL[name]).exists()]
+        if missing or place is None:
+            pytest.skip(f"no official {', '.join(missing)} on this machine: set EBMM_DATA to a folder that holds them")
+        return place
+
+    return folder
+
+
+def script(name: str):
+    """A script of the folder data/, as a module."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "data" / f"{name}.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 class Execution(NamedTuple):
@@ -111,8 +135,14 @@ def run_chapter(chapter: str, folder: Path, environment: dict[str, str] | None =
 @pytest.fixture(scope="session")
 def execute_chapter(tmp_path_factory, laid_out) -> Callable[[str], Execution]:
     """Runs a chapter, on the official data where there are any; each chapter once a session."""
-    folder, data = tmp_path_factory.mktemp("executed"), laid_out[0]
-    return cache(lambda chapter: run_chapter(chapter, folder, {"EBMM_DATA": str(data)} if data else None))
+    folder = tmp_path_factory.mktemp("executed")
+
+    @cache
+    def execute(chapter: str) -> Execution:
+        data = laid_out() if chapter in IMAGE_CHAPTERS else None
+        return run_chapter(chapter, folder, {"EBMM_DATA": str(data)} if data else None)
+
+    return execute
 
 
 @pytest.fixture(scope="session")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import importlib.util
 import io
 import shutil
 import subprocess
@@ -18,10 +17,12 @@ import numpy as np
 import pooch
 import pytest
 import torch
+from conftest import script
 from PIL import Image
 
 from ebmm import datasets, files
-from ebmm.datasets import data_path, digits, mnist, omniglot
+from ebmm.datasets import digits, mnist, omniglot
+from ebmm.files import data_path
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -399,13 +400,6 @@ def test_digits_file_is_small():
     assert data_path("digits.npz").stat().st_size < 400_000
 
 
-def script(name: str):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "data" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def test_the_registry_is_in_step_with_the_files():
     lines = set((ROOT / "data" / "registry.txt").read_text().splitlines())
     assert set(script("make_registry").registry().splitlines()) <= lines, "run python data/make_registry.py"
@@ -477,8 +471,9 @@ def test_importing_stays_light():
 # The real ones.
 
 
-def test_the_official_omniglot(official_data, cache):
-    background, evaluation = (omniglot(split, root=official_data) for split in ("background", "evaluation"))
+def test_the_official_omniglot(official, cache):
+    root = official("omniglot")
+    background, evaluation = (omniglot(split, root=root) for split in ("background", "evaluation"))
     for found, characters, alphabets in ((background, 964, 30), (evaluation, 659, 20)):
         assert found.images.shape == (20 * characters, 28, 28)
         assert found.labels.bincount().tolist() == [20] * characters
@@ -490,16 +485,17 @@ def test_the_official_omniglot(official_data, cache):
     assert "Greek" in background.alphabets and "Angelic" in evaluation.alphabets
 
 
-def test_the_official_mnist(official_data):
-    train, test = mnist("train", root=official_data), mnist("test", root=official_data)
+def test_the_official_mnist(official):
+    root = official("mnist")
+    train, test = mnist("train", root=root), mnist("test", root=root)
     assert train.images.shape == (60000, 28, 28) and test.images.shape == (10000, 28, 28)
     assert train.labels[:5].tolist() == [5, 0, 4, 1, 9] and test.labels[:5].tolist() == [7, 2, 1, 0, 4]
     assert train.labels.bincount().min() == 5421 and test.labels.bincount().min() == 892
     assert train.images.mean().item() == pytest.approx(0.1307, abs=1e-4)
 
 
-def test_the_embedded_digits_are_what_their_script_makes(official_data, tmp_path):
-    script("make_digits").main(["--root", str(official_data), "--out", str(tmp_path / "digits.npz")])
+def test_the_embedded_digits_are_what_their_script_makes(official, tmp_path):
+    script("make_digits").main(["--root", str(official("mnist")), "--out", str(tmp_path / "digits.npz")])
     with np.load(tmp_path / "digits.npz") as made, np.load(ROOT / "data" / "digits.npz") as kept:
         assert set(made) == set(kept)
         assert all((made[name] == kept[name]).all() for name in made)

@@ -10,9 +10,19 @@ from safetensors.torch import load_file, save_file
 
 from ebmm.__main__ import main
 from ebmm.contestants import budget
-from ebmm.datasets import data_path
 from ebmm.evaluation import load_results
-from ebmm.experiments import EXPERIMENTS, OTHER_TASKS, REDRAWN, evaluate_contestant, find, load_contestant, train
+from ebmm.experiments import (
+    EXPERIMENTS,
+    OTHER_TASKS,
+    REDRAWN,
+    evaluate_contestant,
+    find,
+    is_ready,
+    load_contestant,
+    shipped_rows,
+    train,
+)
+from ebmm.files import data_path
 
 RULES = ("hebb", "storkey", "pseudo-inverse")
 CHEAP = ["flipped-64-16", "--device", "cpu"]
@@ -223,14 +233,14 @@ def test_find_gives_all_contestants_or_the_one_named():
 # What the book ships
 
 
-def shipped_rows():
-    return {row["model"]: row for row in load_results(data_path("results/flipped-64-16.json"))}
+def rows_of(name):
+    return {row["model"]: row for row in shipped_rows([name])}
 
 
 def test_the_shipped_checkpoint_recalls_with_at_most_half_a_percent_of_wrong_bits():
     row = evaluate_contestant("flipped-64-16", "ebmm", memories=200, seed=5, device="cpu")
     assert row["mean"] <= 0.005 * 64
-    shipped = shipped_rows()["ebmm"]
+    shipped = rows_of("flipped-64-16")["ebmm"]
     assert shipped["mean"] <= 0.005 * 64 and shipped["memories"] == 1000
     assert shipped["p5"] <= row["mean"] <= shipped["p95"]
     assert row["mean"] == pytest.approx(shipped["mean"], abs=0.05)
@@ -239,7 +249,7 @@ def test_the_shipped_checkpoint_recalls_with_at_most_half_a_percent_of_wrong_bit
 
 
 def test_the_shipped_row_is_what_its_seed_gives():
-    shipped = shipped_rows()["ebmm"]
+    shipped = rows_of("flipped-64-16")["ebmm"]
     row = evaluate_contestant("flipped-64-16", "ebmm", memories=1000, seed=shipped["seed"], device="cpu")
     assert row["mean"] == pytest.approx(shipped["mean"], abs=0.01)
     assert row["p95"] == pytest.approx(shipped["p95"], abs=0.1)
@@ -249,7 +259,7 @@ def test_the_shipped_row_is_what_its_seed_gives():
 def test_the_three_rules_run_freely_are_worse(rule, low, high):
     """Percent of wrong bits."""
     row = evaluate_contestant("flipped-64-16", rule, memories=200, seed=5, device="cpu")
-    shipped = shipped_rows()
+    shipped = rows_of("flipped-64-16")
     assert low <= 100 * row["mean"] / 64 <= high
     assert row["mean"] == pytest.approx(shipped[rule]["mean"], rel=0.1)
     assert shipped["ebmm"]["mean"] < 0.5 * row["mean"]
@@ -270,16 +280,10 @@ def test_shipped_results_and_checkpoints_belong_to_experiments():
         assert any(f"{e.name}-{model}" == path.stem for e in EXPERIMENTS.values() for model in e.contestants)
 
 
-def rows_of(name):
-    return {row["model"]: row for row in load_results(data_path(f"results/{name}.json"))}
-
-
 @pytest.mark.parametrize("name", ["redrawn-64-16", "redrawn-64-48", "binary-96"])
 def test_another_seed_gives_the_shipped_rows_within_their_band(name):
     for model, row in rows_of(name).items():
-        contestant = EXPERIMENTS[name].contestants[model]
-        weights = f"checkpoints/{name}-{model}.safetensors"
-        if contestant.training and weights in (data_path("digits.npz").parent / "registry.txt").read_text():
+        if EXPERIMENTS[name].contestants[model].training and is_ready(name, model):
             again = evaluate_contestant(name, model, memories=20, seed=7, device="cpu")
             assert row["p5"] <= again["mean"] <= max(row["p95"], row["mean"] + 0.1), model
             assert again["training"] == row["training"] and row["memories"] == 1000, model

@@ -6,12 +6,14 @@ import hashlib
 import os
 import pickle
 import tarfile
+import timeit
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import script
 from PIL import Image
 
 from ebmm import Task, files, photographs
@@ -95,7 +97,8 @@ def test_without_a_folder_the_archive_is_downloaded_and_unpacked(small, cache, t
     asked = []
     monkeypatch.setattr(files, "download", lambda *arguments: asked.append(arguments) or archive)
     assert (cifar10("test").images.numpy() == PIXELS["test_batch"]).all()
-    addresses, name, checksum, folder = asked[0]
+    addresses, name, checksum, folder, instead = asked[0]
+    assert "ebmm.photographs.photos()" in instead
     assert (addresses[0] + name).startswith("https://") and checksum.startswith("md5:")
     assert (folder / "cifar-10-batches-bin" / "data_batch_5.bin").exists()
 
@@ -208,17 +211,27 @@ def test_bytes_become_patterns_as_floats_do():
 
 
 @pytest.mark.slow
-def test_the_official_photographs(official_data, cache):
-    train, test = cifar10("train", root=official_data), cifar10("test", root=official_data)
+def test_the_official_photographs(official, cache):
+    root = official("cifar10", "tiny-imagenet")
+    train, test = cifar10("train", root=root), cifar10("test", root=root)
     assert train.images.shape == (50000, 3, 32, 32) and test.images.shape == (10000, 3, 32, 32)
     mean = train.images[::10].double().mean((0, 2, 3)) / 255
     torch.testing.assert_close(mean, torch.tensor([0.4914, 0.4822, 0.4465]).double(), atol=0.005, rtol=0)
-    validation = tiny_imagenet("val", root=official_data)
+    validation = tiny_imagenet("val", root=root)
     assert validation.images.shape[1:] == (3, 64, 64) and 0.3 < validation.images[::50].double().mean() / 255 < 0.6
 
 
 @pytest.mark.slow
-def test_the_sample_is_from_the_official_test_split(official_data, cache):
-    whole = cifar10("test", root=official_data).images
-    places = np.linspace(0, len(whole) - 1, 256).round().astype(int)
-    assert torch.equal(photos().images, whole[places])
+def test_the_sample_is_what_its_script_makes(official, cache, tmp_path):
+    script("make_photos").main(["--root", str(official("cifar10")), "--out", str(tmp_path / "photos.npz")])
+    with np.load(tmp_path / "photos.npz") as made, np.load(photos().source) as kept:
+        assert set(made) == set(kept) == {"test_images"}
+        assert (made["test_images"] == kept["test_images"]).all()
+
+
+@pytest.mark.slow
+def test_a_batch_is_drawn_much_faster_than_a_step_takes(official, cache):
+    task = Task(ImagePatterns(cifar10("train", root=official("cifar10")).images), NoiseBlock(16), 64)
+    generator = torch.Generator().manual_seed(0)
+    seconds = min(timeit.repeat(lambda: task.sample(16, generator), number=1, repeat=5))
+    assert seconds < 0.5, "0.05 on a quiet core; an update of the paper's network takes a GPU longer"

@@ -283,9 +283,9 @@ def test_wheel_carries_the_data_and_loads_it(tmp_path):
     code = f"""
 import sys
 sys.path.insert(0, {str(installed)!r})
-import ebmm.datasets
+import ebmm.datasets, ebmm.files
 assert ebmm.datasets.__file__.startswith({str(installed)!r}), ebmm.datasets.__file__
-path = str(ebmm.datasets.data_path("digits.npz"))
+path = str(ebmm.files.data_path("digits.npz"))
 assert path.startswith({str(installed)!r}), path
 print(len(ebmm.datasets.digits()))
 """

@@ -1,9 +1,10 @@
 """Time training steps of the image experiments: memories a second, share of the matmul peak, peak memory.
 
     python tools/time_gpu.py --out "$OUT/results/gpu.json"                 # on a GPU
-    python tools/time_gpu.py --device cpu --steps 1 --memories 1 --out data/results/operations.json
+    python tools/time_gpu.py --device cpu --steps 0 --memories 1 --out data/results/operations.json
 
-Without a GPU, operations and activations can still be counted, from which chapters 6 and 7 estimate what one needs.
+With no steps nothing is timed: operations and activations are counted, from which chapters 6 and 7 estimate what a
+GPU needs.
 Operations are counted by torch.utils.flop_counter: products and convolutions only, a multiplication and an
 addition being two. The peak is measured in the same run, by products of large square matrices in float32.
 """
@@ -25,7 +26,7 @@ from torch.utils.flop_counter import flop_registry
 
 from ebmm.evaluation import describe_device, pick_device, versions
 from ebmm.experiments import EXPERIMENTS
-from ebmm.tasks import Batch, Task
+from ebmm.tasks import Batch
 from ebmm.training import reconstruction_loss
 
 NAMES = ["omniglot-fc-4112", "omniglot-conv-4616", "cifar-conv-4616", "imagenet64-conv"]
@@ -46,12 +47,16 @@ class Operations(TorchDispatchMode):
 
 @contextmanager
 def activations():
-    """Gives a function that says how many bytes were kept for the backward pass meanwhile, each tensor once."""
+    """Gives a function that says how many bytes were kept for the backward pass meanwhile, each storage once.
+
+    Parameters and data do not count: they are there anyway.
+    """
     kept: dict[int, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
-        storage = tensor.untyped_storage()
-        kept[storage.data_ptr()] = storage.nbytes()
+        if tensor.grad_fn is not None:
+            storage = tensor.untyped_storage()
+            kept[storage.data_ptr()] = storage.nbytes()
         return tensor
 
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -71,23 +76,14 @@ def seconds_of(work, where: torch.device, steps: int) -> float:
     return (time.perf_counter() - start) / steps
 
 
-def seconds_to_draw(task: Task, memories: int) -> float | None:
-    """For one batch of the real images, which ``fit`` draws while a step runs; ``None`` where they are not at hand."""
-    generator = torch.Generator().manual_seed(0)
-    try:
-        return seconds_of(lambda: task.sample(memories, generator), torch.device("cpu"), 5)
-    except (ConnectionError, FileNotFoundError):
-        return None
-
-
 def matmul_peak(where: torch.device, size: int) -> float:
     """Operations a second of a product of two square matrices."""
     a, b = torch.randn(2, size, size, device=where).unbind()
     return 2 * size**3 / seconds_of(lambda: a @ b, where, 10)
 
 
-def time_step(name: str, model: str, memories: int, where: torch.device, steps: int, peak: float) -> dict:
-    """A row of results for one contestant."""
+def measure(name: str, model: str, memories: int, where: torch.device, steps: int, peak: float) -> dict:
+    """A row of results for one contestant; with no steps, nothing is timed."""
     experiment = EXPERIMENTS[name]
     torch.manual_seed(0)
     memory: Any = experiment.contestants[model].build().to(where).train()
@@ -102,20 +98,24 @@ def time_step(name: str, model: str, memories: int, where: torch.device, steps: 
 
     with Operations() as counted, activations() as kept:
         step()
-    if where.type == "cuda":
-        torch.cuda.reset_peak_memory_stats()
-    seconds = seconds_of(step, where, steps)
-    return {
+    row = {
         "experiment": name,
         "model": model,
         "memory_floats": memory.memory_floats,
         "patterns": experiment.task.number,
         "memories": memories,
-        "seconds a step": seconds,
-        "memories a second": memories / seconds,
-        "seconds to draw a batch": seconds_to_draw(experiment.task, memories),
         "operations a step": counted.total,
         "activation bytes": kept(),
+    }
+    if steps == 0:
+        return row
+    if where.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    seconds = seconds_of(step, where, steps)
+    return row | {
+        "seconds a step": seconds,
+        "memories a second": memories / seconds,
+        "matmul operations a second": peak,
         "share of matmul peak": counted.total / seconds / peak,
         "peak bytes": torch.cuda.max_memory_allocated() if where.type == "cuda" else None,
     }
@@ -126,23 +126,25 @@ def main() -> None:
     parser.add_argument("--names", nargs="+", default=NAMES)
     parser.add_argument("--models", nargs="+", default=MODELS)
     parser.add_argument("--memories", type=int, default=16)
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=20, help="to time; 0: only count")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--out", type=Path, required=True)
     given = parser.parse_args()
     where = pick_device(given.device)
-    peak = matmul_peak(where, 8192 if where.type == "cuda" else 1024)
+    peak = matmul_peak(where, 8192 if where.type == "cuda" else 1024) if given.steps else 0.0
     about = {
         "command": shlex.join(["python", "tools/time_gpu.py", *sys.argv[1:]]),
         "device": describe_device(where),
         "versions": versions(),
-        "matmul operations a second": peak,
     }
     rows = []
     for name in given.names:
         for model in given.models:
-            rows.append(about | time_step(name, model, given.memories, where, given.steps, peak))
-            print(name, model, f"{rows[-1]['seconds a step']:.3f} s, {rows[-1]['share of matmul peak']:.1%} of peak")
+            row = about | measure(name, model, given.memories, where, given.steps, peak)
+            rows.append(row)
+            print(name, model, f"{row['operations a step']:.3g} operations")
+            if given.steps:
+                print(f"  {row['seconds a step']:.3f} s, {row['share of matmul peak']:.1%} of the matmul peak")
             given.out.parent.mkdir(parents=True, exist_ok=True)
             given.out.write_text(json.dumps(rows, indent=1) + "\n")
 
