@@ -100,7 +100,7 @@ hooks: $(VENV)/installed
 	$(BIN)/pre-commit install
 
 clean:
-	rm -rf _build build book/_vendor .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf _build build book/_vendor tests/_vendor .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find ebmm tests tools book -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean

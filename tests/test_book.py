@@ -15,7 +15,7 @@ import shutil
 import threading
 
 import pytest
-from conftest import CHAPTERS
+from conftest import AXE, CHAPTERS
 from sync_address import ROOT, public_address
 
 import ebmm
@@ -24,6 +24,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PAGES = ["intro", *CHAPTERS, "notation", "api", "bibliography", "genindex", "py-modindex", "search"]
 SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
+
+SERIOUS = ("serious", "critical")  # of the violations that axe-core finds
 
 # Jupyter Book loads thebe's settings twice; harmless.
 KNOWN = re.compile("THEBE_JS_URL")
@@ -113,6 +115,19 @@ def test_page_is_whole(name, size, theme, open_page):
     assert look["blank"] == []
     assert look["noalt"] == []
     assert look["raw"] == look["wrong"] == 0, "a formula is not typeset"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", PAGES)
+def test_nothing_is_missing_for_readers_by_keyboard_or_by_ear(name, size, theme, open_page):
+    page, _, _ = open_page(f"{name}.html", size, theme)
+    if name in CHAPTERS:
+        page.wait_for_selector(".ebmm-frames .noUi-handle[aria-label]")
+    page.evaluate(AXE.read_text(encoding="utf8"))
+    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    serious = {v["id"]: [node["html"][:200] for node in v["nodes"]] for v in found if v["impact"] in SERIOUS}
+    assert serious == {}
 
 
 @pytest.mark.parametrize("size", SIZES)

