@@ -9,8 +9,13 @@ document.addEventListener("DOMContentLoaded", () => {
       if (box.scrollWidth > box.clientWidth) box.tabIndex = 0; // so that arrow keys scroll it
     for (const list of document.querySelectorAll(".citation-list[role=list]")) list.removeAttribute("role");
   };
-  complete();
-  window.addEventListener("load", complete);
-  window.addEventListener("resize", complete);
-  new MutationObserver(complete).observe(document.body, { childList: true, subtree: true });
+  let waiting; // one look at the page in a frame, however much of it changes
+  const soon = () => {
+    cancelAnimationFrame(waiting);
+    waiting = requestAnimationFrame(complete);
+  };
+  soon();
+  window.addEventListener("load", soon);
+  window.addEventListener("resize", soon);
+  new MutationObserver(soon).observe(document.body, { childList: true, subtree: true });
 });
