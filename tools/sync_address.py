@@ -37,7 +37,8 @@ import sys
 
 if importlib.util.find_spec("ebmm") is None:
     package = "git+{address}@{tag}"
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", package], check=True)
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", package]
+    subprocess.run(command, check=True)
 """
 
 BADGES = """\

@@ -23,7 +23,9 @@ def escape_docstring(app, what, name, obj, options, lines: list[str]) -> None:
     """Escape stars, bars and trailing underscores outside of backquotes and doctests."""
     in_doctest = False
     for number, line in enumerate(lines):
-        in_doctest = line.lstrip().startswith(">>>") or (in_doctest and bool(line.strip()))
+        in_doctest = line.lstrip().startswith(">>>") or (
+            in_doctest and bool(line.strip())
+        )
         if not in_doctest:
             pieces = MARKED.split(line)
             pieces[::2] = [SPECIAL.sub(r"\\\1", piece) for piece in pieces[::2]]
@@ -38,12 +40,18 @@ def skip_tuple_fields(app, what, name, obj, skip, options) -> bool | None:
 def resolve_public_name(app, env, node, content):
     """A link to `ebmm.EBMM` leads to where the class is documented, `ebmm.model.EBMM`."""
     package, _, name = node.get("reftarget", "").rpartition(".")
-    public = getattr(ebmm, name, None) if package == "ebmm" and node.get("refdomain") == "py" else None
+    public = (
+        getattr(ebmm, name, None)
+        if package == "ebmm" and node.get("refdomain") == "py"
+        else None
+    )
     if not hasattr(public, "__module__"):
         return None
     target = f"{public.__module__}.{public.__qualname__}"
     python = env.get_domain("py")
-    return python.resolve_xref(env, node["refdoc"], app.builder, node["reftype"], target, node, content)
+    return python.resolve_xref(
+        env, node["refdoc"], app.builder, node["reftype"], target, node, content
+    )
 
 
 class LocalBadge(SphinxTransform):
