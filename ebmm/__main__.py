@@ -1,4 +1,4 @@
-"""The command line: ``python -m ebmm list | train NAME | evaluate NAME``.
+"""The command line: ``python -m ebmm list | train NAME | evaluate NAME | course OUT``.
 
 ``torchrun --nproc-per-node=N -m ebmm train NAME`` trains in N processes, one for each GPU where there are some.
 """
@@ -42,10 +42,16 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("--out", type=Path, help="add the rows to this JSON file")
     evaluate.add_argument("--show", type=int, metavar="N", help="save a picture of N patterns, NAME-MODEL.png")
 
+    course = commands.add_parser("course", help="write the chapters for a course, or their figures for slides")
+    course.add_argument("out", type=Path, help="the folder to write into")
+    course.add_argument("--without-solutions", action="store_true", help="an empty answer instead of each solution")
+    course.add_argument("--figures", action="store_true", help="run the chapters and write their figures instead")
+    course.add_argument("--fast", action="store_true", help="with --figures: compute less")
+
     given = parser.parse_args(arguments)
     try:
-        {"list": _list, "train": _train, "evaluate": _evaluate}[given.command](given)
-    except (ValueError, OSError, TrainingError) as error:
+        {"list": _list, "train": _train, "evaluate": _evaluate, "course": _course}[given.command](given)
+    except (ValueError, OSError, ImportError, TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0
@@ -93,6 +99,16 @@ def _evaluate(given: argparse.Namespace) -> None:
             print(f"{'':<24} shown in {picture}")
     if given.out is not None:
         save_results(rows, given.out)
+
+
+def _course(given: argparse.Namespace) -> None:
+    from ebmm import course
+
+    if given.figures:
+        written = course.figures(given.out, fast=given.fast)
+    else:
+        written = course.export(given.out, solutions=not given.without_solutions)
+    print(f"{len(written)} files written into {given.out}")
 
 
 if __name__ == "__main__":

@@ -63,11 +63,16 @@ def data_files() -> dict[str, str]:
 
 
 def _data_folder() -> Path:
+    return folder_with("data", "registry.txt")
+
+
+def folder_with(name: str, file: str) -> Path:
+    """The folder of the repository with this name and this file in it; FileNotFoundError where there is none."""
     package = Path(__file__).parent
-    for folder in (package / "data", package.parent / "data"):  # installed, or a checkout
-        if (folder / "registry.txt").exists():
+    for folder in (package / name, package.parent / name):  # installed, or a checkout
+        if (folder / file).exists():
             return folder
-    raise FileNotFoundError(f"no data/registry.txt in {package} (installed) or {package.parent} (checkout)")
+    raise FileNotFoundError(f"no {name}/{file} in {package} (installed) or {package.parent} (checkout)")
 
 
 def check_choice(argument: str, given: str, choices) -> None:

