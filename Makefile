@@ -7,12 +7,14 @@
 # TORCH_INDEX   where to take PyTorch from; empty is the usual registry. On Linux that build brings CUDA
 #               (3 GB); make book TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small one.
 # TESTS         what `make test` runs, for example TESTS=tests/test_hopfield.py
+# COLAB         what `make colab` is told, for example COLAB=06_characters or COLAB='--list current'
 
 SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 TORCH_INDEX ?=
 TESTS ?=
+COLAB ?=
 PORT ?= 8000
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -27,13 +29,14 @@ export PYDEVD_DISABLE_FILE_VALIDATION = 1
 # The chapters' tensors are small: on a busy machine more threads only wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install book serve test lint format address figures lock hooks clean distclean
+.PHONY: help install book serve test colab lint format address figures lock hooks clean distclean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make book       build the book into _build/html'
 	@echo 'make serve      show it at http://127.0.0.1:$(PORT)'
 	@echo 'make test       run all tests'
+	@echo 'make colab      run every chapter with the versions that Colab has'
 	@echo 'make lint       check style, types and that notebooks carry no outputs'
 	@echo 'make format     put style and notebooks in order'
 	@echo 'make address    bring notebooks, links and tags in step with _config.yml and pyproject.toml'
@@ -75,6 +78,9 @@ serve: $(VENV)/installed _build/html/index.html
 
 test: $(VENV)/installed $(VENDOR)
 	$(BIN)/python -m pytest $(TESTS)
+
+colab: $(VENV)/installed
+	$(BIN)/python tools/try_colab.py $(COLAB)
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

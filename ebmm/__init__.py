@@ -1,6 +1,6 @@
 """Energy-based memory models: patterns written into the weights of an energy network, read by descent."""
 
-from ebmm import baselines, datasets, energies, experiments, glyphs, layers, plotting, tasks, widgets
+from ebmm import baselines, datasets, energies, exercises, experiments, glyphs, layers, plotting, tasks, widgets
 from ebmm.evaluation import evaluate
 from ebmm.hopfield import DenseMemory, Hopfield
 from ebmm.memory import Memory
@@ -23,6 +23,7 @@ __all__ = [
     "datasets",
     "energies",
     "evaluate",
+    "exercises",
     "experiments",
     "fit",
     "glyphs",

@@ -105,7 +105,7 @@ def packing_coders(features: int, width: int, hidden: int = 256) -> tuple[Encode
         tensor([[1.0000, 0.0000, 0.5000],
                 [0.0000, 1.0000, 0.0000]])
         >>> bits = torch.tensor([[1.0, 0.0, 1.0]])
-        >>> (decoder(encoder(bits)) > 0.5).float()                  # the start suffices for so few
+        >>> (decoder(encoder(bits)) > 0.5).float()               # the start suffices for so few
         tensor([[1., 0., 1.]])
     """
     encoder, decoder = Encoder(features, width, hidden), Decoder(width, features, hidden, Sine)
@@ -226,7 +226,9 @@ def given_or_default(
         ValueError: one is missing and patterns are not vectors.
 
     Example:
-        >>> encoder, decoder = given_or_default(nn.Identity(), None, (4,), lambda d: packing_coders(d, width=2))
+        >>> def default(features):
+        ...     return packing_coders(features, width=2)
+        >>> encoder, decoder = given_or_default(nn.Identity(), None, (4,), default)
         >>> encoder, decoder.linear.in_features
         (Identity(), 2)
     """

@@ -198,8 +198,10 @@ class CompressedDenseEnergy(nn.Module):
 
     Example:
         >>> energy = CompressedDenseEnergy(128, slots=96, width=86)
-        >>> energy(torch.rand(2, 5, 128)).shape, sum(p.numel() for p in energy.memory.parameters())
-        (torch.Size([2, 5]), 8256)
+        >>> energy(torch.rand(2, 5, 128)).shape
+        torch.Size([2, 5])
+        >>> sum(p.numel() for p in energy.memory.parameters())
+        8256
     """
 
     writable = ("memory",)

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from ebmm import datasets, files, photographs, tasks
 from ebmm.contestants import Contestant, budget, contestants, hopfield_contestants, predictive_memory
@@ -414,8 +414,70 @@ def evaluate_contestant(
     command = ["python", "-m", "ebmm", "evaluate", name, "--model", model, "--memories", str(memories)]
     command += ["--seed", str(seed), *(["--weights", str(weights)] if weights else [])]
     row["steps trained"] = training.get("steps", 0)
-    row["data"] = task.source.name if isinstance(task.source, tasks.LazyImages) else repr(task.source)
+    row["data"] = _data_of(task)
     return {"experiment": name, "model": model, **row, "training": training, "command": shlex.join(command)}
+
+
+def enter(
+    name: str, label: str, memory: Any, *, memories: int = 1000, seed: int = 1, clamp: bool = False
+) -> dict[str, Any]:
+    """Evaluate a memory of your own in an experiment, and return its row for the tables of the others.
+
+    Args:
+        name: of the experiment.
+        label: what the memory is called in tables, none of the contestants' names.
+        memory: any object with ``write``, ``read`` and ``memory_floats``, trained or not; a module is evaluated where
+            its parameters are. It may hold as many floats as the largest contestant.
+        memories, seed, clamp: as for :func:`ebmm.evaluate`; with these memories and this seed, it is asked what the
+            contestants were asked for the rows that the book ships.
+
+    Returns:
+        What :func:`ebmm.evaluate` returns, with experiment, model (the label) and data.
+
+    Raises:
+        ValueError: no such experiment, a contestant's name as label, more floats than the experiment allows, or more
+            of them in what ``write`` returns than ``memory_floats`` says.
+
+    Example:
+        >>> from ebmm import DenseMemory
+        >>> memory = DenseMemory(64, 32, full="overwrite")
+        >>> row = enter("redrawn-64-48", "a list", memory, memories=10)
+        >>> row["model"], row["memory_floats"], row["mean"] < 16
+        ('a list', 2048, True)
+
+    Explained on the page "Use it".
+    """
+    experiment, contestants = find(name)
+    task = experiment.test or experiment.task
+    if label in contestants:
+        raise ValueError(f"{label!r} is the name of a contestant of {name}: choose another one")
+    with torch.random.fork_rng(devices=[]):
+        built: list[Any] = [contestant.build() for contestant in experiment.contestants.values()]
+    most = max(contestant.memory_floats for contestant in built)
+    if memory.memory_floats > most:
+        raise ValueError(f"{label!r} holds {memory.memory_floats} floats, and {name} allows {most}")
+    parameters = memory.parameters() if isinstance(memory, nn.Module) else ()
+    where = next((parameter.device for parameter in parameters), torch.device("cpu"))
+    with torch.no_grad():
+        written = memory.write(task.sample(1, torch.Generator().manual_seed(seed)).patterns.to(where))
+    held = sum(map(_floats_in, written.values()))
+    if held > memory.memory_floats:
+        said = f"the memory_floats of {label!r} are {memory.memory_floats}"
+        raise ValueError(f"{said}, but what write returns holds {held:g}: {written}")
+    row = evaluate(memory, task, memories, seed=seed, clamp=clamp)
+    return {"experiment": name, "model": label, **row, "data": _data_of(task)}
+
+
+def _floats_in(tensor: Tensor) -> float:
+    """Floats of 32 bits in one memory's part of a tensor (B, ...); a symmetric matrix keeps each number twice."""
+    places = tensor[0].numel()
+    if tensor.dim() == 3 and tensor.shape[1] == tensor.shape[2] and torch.equal(tensor, tensor.mT):
+        places = tensor.shape[1] * (tensor.shape[1] + 1) // 2
+    return places * tensor.element_size() / 4
+
+
+def _data_of(task: Task) -> str:
+    return task.source.name if isinstance(task.source, tasks.LazyImages) else repr(task.source)
 
 
 def shipped_rows(names: Iterable[str]) -> list[dict]:
@@ -429,7 +491,8 @@ def shipped_rows(names: Iterable[str]) -> list[dict]:
         ConnectionError: a file must be downloaded and cannot be.
 
     Example:
-        >>> {row["model"] for row in shipped_rows(["flipped-64-16", "flipped-128-64"])} >= {"ebmm", "hebb"}
+        >>> rows = shipped_rows(["flipped-64-16", "flipped-128-64"])
+        >>> {row["model"] for row in rows} >= {"ebmm", "hebb"}
         True
     """
     shipped = files.data_files()

@@ -84,7 +84,7 @@ class Hopfield(nn.Module):
         >>> memory = model.write(patterns)
         >>> memory
         Memory(weight: (1, 8, 8), device='cpu')
-        >>> query = torch.tensor([[[0., 1, 1, 1, 0, 0, 0, 0]]])     # the first pattern, one bit wrong
+        >>> query = torch.tensor([[[0., 1, 1, 1, 0, 0, 0, 0]]])  # the first, one bit wrong
         >>> model.read(query, memory)
         tensor([[[1., 1., 1., 1., 0., 0., 0., 0.]]])
 
@@ -538,7 +538,8 @@ class DenseMemory(nn.Module):
         Example:
             >>> model = DenseMemory(1, capacity=2, beta=4.0, centred=False)
             >>> memory = model.write(torch.tensor([[[-1.], [1.]]]))
-            >>> x, trajectory = model.read(torch.tensor([[[0.1]]]), memory, trajectory=True, steps=3)
+            >>> query = torch.tensor([[[0.1]]])
+            >>> x, trajectory = model.read(query, memory, trajectory=True, steps=3)
             >>> trajectory.flatten()                              # here a step is tanh(4 x)
             tensor([0.1000, 0.3799, 0.9087, 0.9986])
 

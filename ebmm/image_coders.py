@@ -140,7 +140,7 @@ class ImageDecoder(nn.Module):
         code: (M, C). returns: (M, *S) in [0, 1].
 
     Example:
-        >>> encoder, decoder = image_coders((8, 8), width=64)         # as many numbers as pixels, but one
+        >>> encoder, decoder = image_coders((8, 8), width=64)   # a number a pixel, but for one
         >>> x = torch.linspace(0, 1, 64).reshape(1, 8, 8)
         >>> bool((decoder(encoder(x)) - x).abs().max() < 0.01)
         True

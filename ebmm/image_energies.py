@@ -120,7 +120,8 @@ class GatedHops(nn.Module):
         ValueError: no hops.
 
     Example:
-        >>> hops = GatedHops(nn.Linear(5, 6), nn.Linear(3, 6, bias=False), nn.Identity(), hops=2)
+        >>> from_input, from_state = nn.Linear(5, 6), nn.Linear(3, 6, bias=False)
+        >>> hops = GatedHops(from_input, from_state, nn.Identity(), hops=2)
         >>> hops(torch.zeros(4, 5)).shape
         torch.Size([4, 3])
     """
@@ -248,7 +249,8 @@ class ResNetConvEnergy(nn.Module):
 
     Example:
         >>> energy = ResNetConvEnergy((3, 32, 32), dyn=2)
-        >>> sum(p.numel() for name, p in energy.named_parameters() if name.startswith(energy.writable))
+        >>> parameters = energy.named_parameters()
+        >>> sum(p.numel() for name, p in parameters if name.startswith(energy.writable))
         2308
         >>> energy(torch.rand(2, 3, 3, 32, 32)).shape
         torch.Size([2, 3])
@@ -310,7 +312,8 @@ def resnet_conv_energy_64(shape: Sequence[int] = (3, 64, 64), dyn: int = 8, **op
 
     Example:
         >>> energy = resnet_conv_energy_64()
-        >>> sum(p.numel() for name, p in energy.named_parameters() if name.startswith(energy.writable))
+        >>> parameters = energy.named_parameters()
+        >>> sum(p.numel() for name, p in parameters if name.startswith(energy.writable))
         18448
     """
     doubled = {"hidden": 256, "widths": (64, 128), "inside": 128, "outside": 256, "strides": (2, 2)}

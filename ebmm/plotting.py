@@ -277,7 +277,8 @@ def error_curve(
     Example:
         >>> import matplotlib.pyplot as plt
         >>> _, ax = plt.subplots()
-        >>> ax = error_curve(ax, [16, 32], [0.4, 5.0], [0, 3], [1, 8], label="Hebb", colour="hebb")
+        >>> mean, low, high = [0.4, 5.0], [0, 3], [1, 8]
+        >>> ax = error_curve(ax, [16, 32], mean, low, high, label="Hebb", colour="hebb")
         >>> ax.lines[0].get_marker()
         'o'
 
@@ -315,7 +316,8 @@ def contest_table(rows: Sequence[Mapping], names: Mapping[str, str] | None = Non
         >>> from ebmm import Hopfield, evaluate, tasks
         >>> task = tasks.Task(tasks.RandomBits(16), tasks.FlipBits(0.1), number=2)
         >>> mine = {"model": "mine", **evaluate(Hopfield(16), task, memories=4)}
-        >>> contest_table([mine], {"mine": "My memory", "other": "Not yet trained"}).columns.to_list()
+        >>> names = {"mine": "My memory", "other": "Not yet trained"}
+        >>> contest_table([mine], names).columns.to_list()
         ['floats', 'told', 2]
 
     Explained in chapter 5.
@@ -358,7 +360,8 @@ def contest_panels(
         ValueError: as for :func:`contest_table`.
 
     Example:
-        >>> row = {"model": "mine", "metric": "wrong bits", "clamped": False, "memory_floats": 136}
+        >>> row = {"model": "mine", "metric": "wrong bits", "clamped": False}
+        >>> row["memory_floats"] = 136
         >>> rows = [row | {"patterns": n, "mean": n / 2, "p5": 0, "p95": n} for n in (2, 4, 8)]
         >>> len(contest_panels(rows, {"mine": "My memory", "other": "Not yet trained"}).axes)
         2
@@ -440,8 +443,10 @@ def distortion_rate(
 
     Example:
         >>> row = {"model": "mine", "metric": "wrong bits"}
-        >>> rows = [row | {"memory_floats": f, "mean": 9e4 / f, "p5": 8e4 / f, "p95": 1e5 / f} for f in (2304, 4608)]
-        >>> ax = distortion_rate(rows, published=[("theirs", "mine", [(2304, 40.0), (4608, 25.0)])])
+        >>> row |= {"memory_floats": 2304, "mean": 39, "p5": 35, "p95": 43}
+        >>> rows = [row, row | {"memory_floats": 4608, "mean": 20, "p5": 17, "p95": 22}]
+        >>> theirs = ("theirs", "mine", [(2304, 40.0), (4608, 25.0)])
+        >>> ax = distortion_rate(rows, published=[theirs])
         >>> [line.get_label() for line in ax.lines]
         ['mine', 'theirs']
 

@@ -74,7 +74,8 @@ def frames(
         ...     _ = ax.axvline(load)
         ...     return figure
         >>> loads = [0.05, 0.14, 0.25]
-        >>> slider = frames(map(draw, loads), loads, label="load", alts=[f"A line at {x}" for x in loads])
+        >>> alts = [f"A line at {load}" for load in loads]
+        >>> slider = frames(map(draw, loads), loads, label="load", alts=alts)
         >>> type(slider).__name__
         'VBox'
 

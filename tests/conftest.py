@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import functools
+import http.server
 import importlib.util
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -28,6 +32,8 @@ OFFICIAL = {
     "tiny-imagenet": "tiny-imagenet-200/val",
 }
 IMAGE_CHAPTERS = ("06_characters", "07_photographs")  # which show official data where there are any
+SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
+KNOWN = re.compile("THEBE_JS_URL")  # Jupyter Book loads thebe's settings twice; harmless
 AXE = ROOT / "tests" / "_vendor" / "axe" / "axe.min.js"
 THREADS = 1  # the tensors are small; on a busy machine more threads only wait for each other
 
@@ -167,3 +173,62 @@ def built_book(execute_chapter, tmp_path_factory) -> Path:
     build = subprocess.run(command, cwd=root, capture_output=True, text=True)
     assert build.returncode == 0, build.stdout[-5000:] + build.stderr[-5000:]
     return root / "_build" / "html"
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """The Chromium on the path, or the one that CHROMIUM names; without one the test skips, or fails with
+    EBMM_REQUIRE_BROWSER=1."""
+    names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
+    found = [path for name in names if name and (path := shutil.which(name))]
+    if not found:
+        message = "no Chromium on this machine: the built pages were not looked at"
+        pytest.fail(message) if os.environ.get("EBMM_REQUIRE_BROWSER") else pytest.skip(message)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture(scope="module")
+def address(browser, built_book):
+    """Where a server of this machine shows the built pages."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(built_book)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Opens a page, with further settings of the browser's context; returns it with the errors it made and the
+    other servers it asked."""
+    contexts = []
+
+    def open_page(name: str, size: str = "desktop", theme: str = "light", **settings):
+        touch = size == "phone"
+        context = browser.new_context(viewport=SIZES[size], color_scheme=theme, has_touch=touch, **settings)
+        contexts.append(context)
+        page = context.new_page()
+        errors, abroad = [], []
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("response", lambda response: errors.append(response.url) if response.status >= 400 else None)
+        page.on(
+            "request",
+            lambda request: None if request.url.startswith((address, "data:")) else abroad.append(request.url),
+        )
+        page.goto(f"{address}/{name}", wait_until="networkidle")
+        page.evaluate("window.MathJax && MathJax.startup && MathJax.startup.promise")
+        return page, errors, abroad
+
+    yield open_page
+    for context in contexts:
+        context.close()

@@ -1,34 +1,24 @@
-"""The built pages, in a real browser: on a desk and on a phone, by day and by night.
-
-They use the Chromium on the path, or the one that CHROMIUM names, and skip without one; with
-EBMM_REQUIRE_BROWSER=1 they fail instead.
-"""
+"""The built pages, in a real browser: on a desk and on a phone, by day and by night."""
 
 from __future__ import annotations
 
-import functools
-import http.server
 import inspect
-import os
 import re
-import shutil
-import threading
 
 import pytest
-from conftest import AXE, CHAPTERS
+from conftest import AXE, CHAPTERS, KNOWN, SIZES
 from sync_address import ROOT, public_address
 
 import ebmm
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-PAGES = ["intro", *CHAPTERS, "notation", "api", "bibliography", "genindex", "py-modindex", "search"]
-SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
+PAGES = [
+    "intro", *CHAPTERS, "use", "starter", "teach", "notation", "api", "bibliography", "times",
+    "genindex", "py-modindex", "search",
+]  # fmt: skip
 
 SERIOUS = ("serious", "critical")  # of the violations that axe-core finds
-
-# Jupyter Book loads thebe's settings twice; harmless.
-KNOWN = re.compile("THEBE_JS_URL")
 
 LOOK = """() => ({
     theme: document.documentElement.dataset.theme,
@@ -42,62 +32,9 @@ LOOK = """() => ({
         .some(s => s.getBoundingClientRect().left < m.getBoundingClientRect().left - 1)).map(m => m.id || m.innerText),
 })"""
 
-# What a slider's box shows: captions and pictures that can be seen.
+# What a slider's box shows: caption, alternative text and picture of what can be seen.
 SHOWN = """box => [...box.querySelectorAll('img')].filter(i => i.checkVisibility() && i.getBoundingClientRect().width)
-    .map(i => i.alt + i.src)"""
-
-
-@pytest.fixture(scope="module")
-def browser():
-    names = [os.environ.get("CHROMIUM"), "chromium", "chromium-browser", "google-chrome"]
-    found = [path for name in names if name and (path := shutil.which(name))]
-    if not found:
-        message = "no Chromium on this machine: the built pages were not looked at"
-        pytest.fail(message) if os.environ.get("EBMM_REQUIRE_BROWSER") else pytest.skip(message)
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
-
-
-@pytest.fixture(scope="module")
-def address(browser, built_book):
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(built_book)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-
-
-@pytest.fixture
-def open_page(browser, address):
-    """Opens a page; returns it with the errors it made and the other servers it asked."""
-    contexts = []
-
-    def open_page(name: str, size: str = "desktop", theme: str = "light"):
-        context = browser.new_context(viewport=SIZES[size], color_scheme=theme, has_touch=size == "phone")
-        contexts.append(context)
-        page = context.new_page()
-        errors, abroad = [], []
-        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("response", lambda response: errors.append(response.url) if response.status >= 400 else None)
-        page.on(
-            "request",
-            lambda request: None if request.url.startswith((address, "data:")) else abroad.append(request.url),
-        )
-        page.goto(f"{address}/{name}", wait_until="networkidle")
-        page.evaluate("window.MathJax && MathJax.startup && MathJax.startup.promise")
-        return page, errors, abroad
-
-    yield open_page
-    for context in contexts:
-        context.close()
+    .map(i => [i.previousElementSibling.textContent, i.alt, i.src])"""
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
@@ -130,23 +67,32 @@ def test_nothing_is_missing_for_readers_by_keyboard_or_by_ear(name, size, theme,
     assert serious == {}
 
 
+def test_all_pages_are_looked_at(built_book):
+    assert {path.stem for path in built_book.glob("*.html")} - {"index"} == set(PAGES)
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("name", CHAPTERS)
-def test_sliders_move_by_keyboard_without_a_kernel(name, size, open_page):
-    page, _, _ = open_page(f"{name}.html", size)
+def test_sliders_move_by_keyboard_without_a_kernel(name, size, theme, open_page):
+    page, _, _ = open_page(f"{name}.html", size, theme)
     page.wait_for_selector(".ebmm-frames .noUi-handle")
     for box in page.query_selector_all(".ebmm-frames"):
         handles = box.query_selector_all(".noUi-handle")
         assert handles
         for handle in handles:
-            seen = []
+            captions, alts, pictures = [], [], []
             for key in ("Home", "ArrowRight", "End"):
                 handle.press(key)
                 page.wait_for_timeout(150)
-                seen.append(box.evaluate(SHOWN))
-            assert all(len(shown) == 1 for shown in seen), "one picture at a time"
-            assert seen[0] != seen[1]
-            assert seen[0] != seen[2]
+                shown = box.evaluate(SHOWN)
+                assert len(shown) == 1, "one picture at a time"
+                assert handle.get_attribute("aria-valuetext") == shown[0][0], "what is heard is not what is seen"
+                for seen, now in zip((captions, alts, pictures), shown[0], strict=True):
+                    seen.append(now)
+            for seen in (captions, alts, pictures):
+                assert seen[0] != seen[1]
+                assert seen[0] != seen[2]
             inside = handle.bounding_box()
             assert inside["x"] >= 0 and inside["x"] + inside["width"] <= SIZES[size]["width"]
 
@@ -171,10 +117,15 @@ def test_solutions_are_folded_and_open(open_page):
     assert first.locator("pre").first.is_visible()
 
 
-def test_search_finds(open_page):
-    page, _, _ = open_page("search.html?q=energy")
-    page.wait_for_selector("#search-results li", timeout=15_000)
-    assert page.locator("#search-results li").count() >= 3
+@pytest.mark.parametrize(
+    ("words", "page"),
+    [("pseudo-inverse", "01_hopfield"), ("Langevin", "02_reading"), ("MemoryConv2d", "api"), ("wrong_bits", "api")],
+)
+def test_search_finds_terms_and_functions(words, page, open_page):
+    found, _, _ = open_page(f"search.html?q={words}")
+    found.wait_for_selector("#search-results li a", timeout=15_000)
+    links = found.eval_on_selector_all("#search-results li a", "links => links.map(link => link.href)")
+    assert [link for link in links if f"/{page}.html" in link]
 
 
 def test_every_public_name_is_in_the_reference(built_book):

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+import ebmm
 from ebmm.__main__ import main
 from ebmm.contestants import budget
 from ebmm.evaluation import load_results
@@ -15,6 +16,7 @@ from ebmm.experiments import (
     EXPERIMENTS,
     OTHER_TASKS,
     REDRAWN,
+    enter,
     evaluate_contestant,
     find,
     is_ready,
@@ -23,6 +25,8 @@ from ebmm.experiments import (
     train,
 )
 from ebmm.files import data_path
+from ebmm.memory import Memory
+from ebmm.plotting import contest_table
 
 RULES = ("hebb", "storkey", "pseudo-inverse")
 CHEAP = ["flipped-64-16", "--device", "cpu"]
@@ -306,3 +310,79 @@ def test_five_seeds_of_our_entry_reach_the_same_error():
     assert len({row["training"]["seed"] for row in rows}) == 5
     shipped = rows_of(rows[0]["experiment"])["ebmm"]["mean"]
     assert all(row["mean"] == pytest.approx(shipped, rel=0.1) for row in rows)
+
+
+# A memory of one's own
+
+
+class Echo:
+    """Returns its query, and holds as many floats as it is told to."""
+
+    def __init__(self, floats, says=None, dtype=torch.float32):
+        self.floats, self.dtype = floats, dtype
+        self.memory_floats = floats if says is None else says
+
+    def write(self, patterns, memory=None):
+        return Memory({"nothing": torch.rand(len(patterns), self.floats, dtype=self.dtype)})
+
+    def read(self, query, memory):
+        return query
+
+
+@pytest.mark.parametrize("model", ["hebb-clamped", "dense", "ebmm"])
+def test_a_memory_entered_as_ones_own_gets_the_row_of_the_contestant_that_it_is(model):
+    contestant = EXPERIMENTS["redrawn-64-48"].contestants[model]
+    memory, _ = load_contestant("redrawn-64-48", model)
+    own = enter("redrawn-64-48", "mine", memory, memories=20, clamp=contestant.clamp)
+    theirs = evaluate_contestant("redrawn-64-48", model, memories=20, device="cpu")
+    assert own.pop("model") == "mine" and theirs["seed"] == own["seed"] == 1
+    assert own == {key: theirs[key] for key in own}
+    assert theirs.keys() - own.keys() == {"model", "training", "steps trained", "command"}
+
+
+def test_an_entered_row_stands_in_the_table_beside_the_shipped_ones():
+    row = enter("redrawn-64-48", "echo", Echo(0), memories=50)
+    table = contest_table([*shipped_rows(["redrawn-64-48"]), row])
+    assert len(table) == len(EXPERIMENTS["redrawn-64-48"].contestants) + 1
+    assert table.loc["echo", "floats"] == 0 and 15.5 < table.loc["echo", 48] < 16.5
+    assert list(table.sort_values(48).index).index("echo") > list(table.sort_values(48).index).index("ebmm")
+
+
+@pytest.mark.parametrize("model", EXPERIMENTS["redrawn-64-8"].contestants)
+def test_every_contestant_holds_what_it_says_and_may_enter(model):
+    memory = EXPERIMENTS["redrawn-64-8"].contestants[model].build()
+    assert enter("redrawn-64-8", "mine", memory, memories=1)["memory_floats"] == memory.memory_floats
+
+
+@pytest.mark.parametrize(
+    ("label", "memory", "words"),
+    [
+        ("mine", Echo(2081), "'mine' holds 2081 floats, and redrawn-64-48 allows 2080"),
+        ("mine", Echo(3072, says=40), "memory_floats of 'mine' are 40, but what write returns holds 3072"),
+        ("mine", Echo(1040, says=1040, dtype=torch.float64), "but what write returns holds 2080"),
+        ("hebb", Echo(0), "'hebb' is the name of a contestant of redrawn-64-48"),
+    ],
+    ids=["over the budget", "more than it says", "numbers of 64 bits", "a name that is taken"],
+)
+def test_a_memory_that_breaks_a_rule_does_not_enter(label, memory, words):
+    with pytest.raises(ValueError, match=words):
+        enter("redrawn-64-48", label, memory, memories=1)
+
+
+def test_a_matrix_counts_half_only_if_it_is_symmetric():
+    class Square(Echo):
+        def write(self, patterns, memory=None):
+            return Memory({"matrix": torch.rand(len(patterns), 64, 64)})
+
+    with pytest.raises(ValueError, match="but what write returns holds 4096"):
+        enter("redrawn-64-48", "mine", Square(2080), memories=1)
+
+
+def test_entering_leaves_the_random_numbers_of_the_caller_alone():
+    torch.manual_seed(3)
+    wanted = torch.rand(4)
+    torch.manual_seed(3)
+    enter("redrawn-64-48", "mine", ebmm.Hopfield(64), memories=1)
+    assert torch.equal(torch.rand(4), wanted)
+    with pytest.raises(ValueError, match="no experiment 'nothing'"):
+        enter("nothing", "mine", Echo(0))

@@ -17,21 +17,12 @@ from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sync_address import in_step, public_address
+from try_colab import PUBLISHED, versions
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
-# What Colab preinstalled in August 2026. A lower bound above these would make it replace its own.
-COLAB = {
-    "ipywidgets": "7.7.1",
-    "matplotlib": "3.10.0",
-    "numpy": "2.1.0",
-    "pillow": "11.0.0",
-    "pooch": "1.9.0",
-    "safetensors": "0.8.0",
-    "seaborn": "0.13.2",
-    "torch": "2.11.0",
-    "tqdm": "4.67.0",
-}
+# A lower bound above these would make Colab replace its own.
+COLAB = versions(PUBLISHED.read_text())
 
 
 def pins(lines: list[str]) -> dict[str, str]:
@@ -145,23 +136,6 @@ def test_changing_the_address_and_the_version_changes_every_file(tmp_path):
 # What the pages say
 
 
-def python_blocks() -> list:
-    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "book").glob("*.md"))]
-    return [
-        pytest.param(block, id=f"{page.name}-{number}")
-        for page in pages
-        for number, block in enumerate(re.findall(r"(?ms)^```python\n(.*?)^```", page.read_text(encoding="utf8")))
-    ]
-
-
-@pytest.mark.parametrize("block", python_blocks())
-def test_python_on_a_page_runs(block, tmp_path):
-    outcome = run(block, tmp_path)
-    assert outcome.returncode == 0, outcome.stderr
-    assert outcome.stdout.strip(), "it shows nothing"
-    assert list(tmp_path.iterdir()) == [], "it leaves files behind"
-
-
 def test_readme_has_the_two_commands_a_picture_the_chapters_and_fits_two_screens():
     readme = (ROOT / "README.md").read_text(encoding="utf8")
     assert "\nmake book " in readme and "\nmake test " in readme
@@ -178,6 +152,7 @@ def test_make_knows_the_documented_targets():
     targets = [
         "book",
         "test",
+        "colab",
         "serve",
         "lint",
         "format",

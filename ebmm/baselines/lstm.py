@@ -144,7 +144,8 @@ class LSTMMemory(nn.Module):
             >>> model = LSTMMemory(8, hidden=5)
             >>> patterns = torch.rand(1, 4, 8)
             >>> at_once, half = model.write(patterns), model.write(patterns[:, :2])
-            >>> torch.allclose(model.write(patterns[:, 2:], half)["cell"], at_once["cell"], atol=1e-6)
+            >>> in_two = model.write(patterns[:, 2:], half)
+            >>> torch.allclose(in_two["cell"], at_once["cell"], atol=1e-6)
             True
         """
         if memory is None:

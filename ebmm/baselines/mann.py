@@ -185,7 +185,7 @@ class MANN(nn.Module):
         Example:
             >>> model = MANN(8, rows=3, width=5, heads=1)
             >>> memory = model.write(torch.rand(1, 2, 8))
-            >>> (memory["matrix"].abs().sum(-1) > 0.01).tolist()                  # the third row is free
+            >>> (memory["matrix"].abs().sum(-1) > 0.01).tolist()     # the third row is free
             [[True, True, False]]
         """
         self._check(patterns, "patterns", memory)

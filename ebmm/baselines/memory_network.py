@@ -55,7 +55,8 @@ class MemoryNetwork(nn.Module):
         >>> memory = model.write(patterns)
         >>> memory["slots"].shape, model.memory_floats
         (torch.Size([3, 16, 64]), 1024)
-        >>> bool(((model.read(patterns, memory) > 0.5) == patterns).all())   # enough room: no training needed
+        >>> x = model.read(patterns, memory)
+        >>> bool(((x > 0.5) == patterns).all())      # room enough: no training needed
         True
 
     Weston, Chopra, Bordes, *Memory Networks* (2015); soft attention: Sukhbaatar and others, *End-To-End

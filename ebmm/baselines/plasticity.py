@@ -140,7 +140,8 @@ class DifferentiablePlasticity(nn.Module):
             >>> model = DifferentiablePlasticity(4, units=4)
             >>> patterns = torch.rand(1, 3, 4)
             >>> at_once, half = model.write(patterns), model.write(patterns[:, :2])
-            >>> torch.allclose(model.write(patterns[:, 2:], half)["trace"], at_once["trace"], atol=1e-6)
+            >>> in_two = model.write(patterns[:, 2:], half)
+            >>> torch.allclose(in_two["trace"], at_once["trace"], atol=1e-6)
             True
         """
         self._check(patterns, "patterns", memory)
@@ -174,7 +175,7 @@ class DifferentiablePlasticity(nn.Module):
             >>> x, trajectory = model.read(queries, model.write(patterns), trajectory=True)
             >>> trajectory.shape
             torch.Size([4, 1, 2, 64])
-            >>> bool(((x > 0.5) == patterns).float().mean() > 0.9)                  # it starts as a Hopfield network
+            >>> bool(((x > 0.5) == patterns).float().mean() > 0.9)   # starts as a Hopfield net
             True
         """
         self._check(query, "query", memory)

