@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ebmm import datasets, files, photographs, tasks
 from ebmm.contestants import Contestant, budget, contestants, hopfield_contestants, predictive_memory
 from ebmm.evaluation import describe_device, evaluate, load_results, versions
 from ebmm.image_contestants import image_contestants, small_paper_memory
 from ebmm.image_energies import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
+from ebmm.memory import floats_held
 from ebmm.model import EBMM
 from ebmm.tasks import Task
 from ebmm.training import History, fit, pick_device, rank_and_processes
@@ -460,20 +461,12 @@ def enter(
     where = next((parameter.device for parameter in parameters), torch.device("cpu"))
     with torch.no_grad():
         written = memory.write(task.sample(1, torch.Generator().manual_seed(seed)).patterns.to(where))
-    held = sum(map(_floats_in, written.values()))
+    held = floats_held(written)
     if held > memory.memory_floats:
         said = f"the memory_floats of {label!r} are {memory.memory_floats}"
         raise ValueError(f"{said}, but what write returns holds {held:g}: {written}")
     row = evaluate(memory, task, memories, seed=seed, clamp=clamp)
     return {"experiment": name, "model": label, **row, "data": _data_of(task)}
-
-
-def _floats_in(tensor: Tensor) -> float:
-    """Floats of 32 bits in one memory's part of a tensor (B, ...); a symmetric matrix keeps each number twice."""
-    places = tensor[0].numel()
-    if tensor.dim() == 3 and tensor.shape[1] == tensor.shape[2] and torch.equal(tensor, tensor.mT):
-        places = tensor.shape[1] * (tensor.shape[1] + 1) // 2
-    return places * tensor.element_size() / 4
 
 
 def _data_of(task: Task) -> str:

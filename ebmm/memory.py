@@ -107,6 +107,27 @@ class Memory(Mapping):
         return cls(load_file(path, device=str(device)))
 
 
+def floats_held(memory: Mapping[str, Tensor]) -> float:
+    """How many floats of 32 bits one memory of a batch takes; a symmetric matrix counts each number once.
+
+    Args:
+        memory: what ``write`` returned, tensors (B, ...).
+
+    Example:
+        >>> weight, bias = torch.eye(8).expand(3, 8, 8), torch.zeros(3, 8)
+        >>> floats_held(Memory({"weight": weight, "bias": bias}))
+        44.0
+    """
+    return sum(_different_numbers(tensor) * tensor.element_size() / 4 for tensor in memory.values())
+
+
+def _different_numbers(tensor: Tensor) -> int:
+    size = tensor.shape[-1]
+    if tensor.dim() == 3 and tensor.shape[1] == size and torch.equal(tensor, tensor.mT):
+        return size * (size + 1) // 2
+    return tensor[0].numel()
+
+
 def check_points(
     x: Tensor,
     shape: tuple[int, ...] | None,

@@ -161,10 +161,10 @@ def built_book(execute_chapter, tmp_path_factory) -> Path:
         subprocess.run([sys.executable, str(ROOT / "tools" / "fetch_widgets.py")], check=True)
     root = tmp_path_factory.mktemp("book")
     shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints"))
-    for chapter in CHAPTERS:
-        execution = execute_chapter(chapter)
+    for notebook in (*CHAPTERS, "starter"):
+        execution = execute_chapter(notebook)
         assert not execution.error, execution.error
-        shutil.copy(execution.path, root / "book" / f"{chapter}.ipynb")
+        shutil.copy(execution.path, root / "book" / f"{notebook}.ipynb")
     config = yaml.safe_load((ROOT / "_config.yml").read_text())
     config["execute"]["execute_notebooks"] = "off"
     (root / "_config.yml").write_text(yaml.safe_dump(config))

@@ -6,9 +6,10 @@ import json
 import re
 
 import pytest
-from conftest import CHAPTERS, ROOT
+from conftest import ROOT
 
 WIDTH = 88
+NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 PAGES = [ROOT / "README.md", *sorted((ROOT / "book").glob("*.md"))]
 MODULES = sorted((ROOT / "ebmm").rglob("*.py"))
 
@@ -28,11 +29,11 @@ def code_of_module(text: str) -> list[str]:
     return re.findall(r"(?m)^ *((?:>>>|\.\.\.) .*)$", text)
 
 
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_code_of_a_chapter_fits(chapter):
-    cells = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf8"))["cells"]
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda notebook: notebook.stem)
+def test_code_of_a_notebook_fits(notebook):
+    cells = json.loads(notebook.read_text(encoding="utf8"))["cells"]
     code = [line for cell in cells if cell["cell_type"] == "code" for line in "".join(cell["source"]).splitlines()]
-    assert len(code) > 300
+    assert code
     assert too_long(code) == []
 
 

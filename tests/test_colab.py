@@ -260,6 +260,11 @@ def test_the_current_list_is_asked_of_colab(monkeypatch):
     assert asked == [CURRENT]
 
 
+def test_a_list_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(SystemExit, match="no list of packages at .*nowhere.txt"):
+        wanted_versions(str(tmp_path / "nowhere.txt"), "")
+
+
 # Colab is asked for a GPU where one is of use
 
 

@@ -187,17 +187,6 @@ def test_make_says_which_python_it_needs(tmp_path):
     assert "Python 3.11, 3.12 or 3.13 is needed" in outcome.stdout + outcome.stderr
 
 
-def test_figures_are_drawn_by_their_command(tmp_path):
-    from PIL import Image
-
-    command = [sys.executable, str(ROOT / "tools" / "make_figures.py"), "--out", str(tmp_path)]
-    subprocess.run(command, check=True, capture_output=True)
-    drawn, kept = (Image.open(folder / "hero.png") for folder in (tmp_path, ROOT / "book" / "_static"))
-    assert drawn.size == kept.size
-    dark = [sum(pixel < 128 for pixel in image.convert("L").tobytes()) for image in (drawn, kept)]
-    assert 0.9 < dark[0] / dark[1] < 1.1
-
-
 # The package as it is installed
 
 

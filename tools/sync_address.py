@@ -44,7 +44,7 @@ if importlib.util.find_spec("ebmm") is None:
 BADGES = """\
 [![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]\
 (https://colab.research.google.com/github/{name}/blob/{tag}/book/{notebook})
-\N{MIDDLE DOT} [This chapter on GitHub]({address}/blob/{tag}/book/{notebook})
+\N{MIDDLE DOT} [This notebook on GitHub]({address}/blob/{tag}/book/{notebook})
 """
 
 CITE = """\

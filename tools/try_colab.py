@@ -114,11 +114,14 @@ def wanted_versions(place: str, index: str) -> dict[str, str]:
     book is locked to: any other would bring CUDA along, 3 GB of it.
     """
     place = CURRENT if place == "current" else place
-    if place.startswith("https://"):
-        with urlopen(place, timeout=60) as answer:
-            text = answer.read().decode()
-    else:
-        text = Path(place).read_text(encoding="utf8")
+    try:
+        if place.startswith("https://"):
+            with urlopen(place, timeout=60) as answer:
+                text = answer.read().decode()
+        else:
+            text = Path(place).read_text(encoding="utf8")
+    except OSError as error:
+        raise SystemExit(f"no list of packages at {place}: {error}") from None
     theirs, ours = versions(text), versions(PUBLISHED.read_text(encoding="utf8"))
     if missing := sorted(ours.keys() - theirs.keys()):
         print(f"no longer in Colab's list, and left out: {', '.join(missing)}")

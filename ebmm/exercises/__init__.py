@@ -3,6 +3,11 @@
 Each exercise of the book tells what ``check`` wants of it: a tensor, a number, a function, a memory. Functions and
 memories are tried on data of the check's own, measures are measured again. Open questions have no right answer; there,
 ``check`` tells whether what was handed in does what it claims.
+
+Example:
+    >>> from ebmm.exercises import check
+    >>> check("4.1", {"write rate": 0.5, "read rate": "fast"}).right
+    False
 """
 
 # Each chapter enters its exercises where it is imported, in the order of the book.

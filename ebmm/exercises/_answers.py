@@ -102,16 +102,3 @@ def tried(memory: Any, batch: Batch) -> tuple[Memory, Tensor]:
     read = tensor(read, batch.queries.shape, "What read returns")
     need(torch.allclose(read.float(), by_writer.float(), atol=1e-3), HIDDEN)
     return written, read.float()
-
-
-def floats_held(written: Mapping[str, Tensor]) -> float:
-    """Floats of 32 bits that one memory holds; a matrix that is symmetric in all memories counts once."""
-    return sum(_numbers(held) * held.element_size() / 4 for held in written.values())
-
-
-def _numbers(held: Tensor) -> int:
-    """Different places of one memory's tensor."""
-    size = held.shape[-1] if held.dim() else 0
-    if held.dim() == 3 and held.shape[1] == size and torch.equal(held, held.mT):
-        return size * (size + 1) // 2
-    return held[0].numel()

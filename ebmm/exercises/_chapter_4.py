@@ -6,11 +6,11 @@ import copy
 import math
 
 import torch
+from torch import Tensor
 
 from ebmm.contestants import budget, predictive_memory
 from ebmm.energies import MLPEnergy
-from ebmm.evaluation import evaluate
-from ebmm.exercises._answers import choice, function, number, parts
+from ebmm.exercises._answers import choice, function, number, parts, tried
 from ebmm.exercises.verdict import exercise, need
 from ebmm.model import EBMM
 from ebmm.tasks import Batch, FlipBits, RandomBits, Task
@@ -96,7 +96,7 @@ def other_loads(answer) -> str:
             (2 / count, "Should it not depend on d? The eigenvalues of XᵀX/d are those of chapter 3."),
         )
         need(
-            math.isclose(given, 2 / value, rel_tol=0.15),
+            math.isclose(given, 2 / value, rel_tol=0.25),  # measured on few strings it differs as much
             "What factor does (3.7) put on what is left to learn, along an eigenvector of the mean of s sᵀ? Find the "
             "rate at which it no longer shrinks for the largest eigenvalue. The text after (3.9) tells eigenvalues.",
         )
@@ -115,11 +115,11 @@ def own_energy(answer) -> str:
     )
     most = budget(64)
     need(answer.memory_floats <= most, f"It holds {answer.memory_floats} floats; {most} are allowed, biases included.")
-    model = copy.deepcopy(answer).cpu()
-    task = Task(RandomBits(64), FlipBits(0.15), 16)
-    batch = task.sample(30, torch.Generator().manual_seed(44))
-    query = (batch.queries != batch.patterns).float().sum(-1).mean().item()
-    error = evaluate(model, task, 30, seed=44)["mean"]
+    batch = Task(RandomBits(64), FlipBits(0.15), 16).sample(30, torch.Generator().manual_seed(44))
+    _, read = tried(copy.deepcopy(answer).cpu(), batch)
+    query, error, changed = (
+        _unlike(*pair) for pair in ((batch.queries, batch.patterns), (read, batch.patterns), (read, batch.queries))
+    )
     measured = f"{error:.1f} bits of 64 come back wrong, and a query has {query:.1f} wrong bits."
     need(
         error < 2 * query,
@@ -127,17 +127,23 @@ def own_energy(answer) -> str:
         "write rate, smaller if the loss stood still.",
     )
     need(
-        error < 1.05 * query,
-        f"{measured} Reading makes it worse. Is the model trained, and for 16 strings with 15 % of the bits flipped?",
-    )
-    need(
-        error < 0.95 * query,
+        error < 0.95 * query or changed > 0.1 * query,
         f"{measured} It leaves the query as it is. Does what is written change the energy at all? See how far training "
         "has come, or try a larger write rate.",
     )
-    linear = evaluate(predictive_memory(64), task, 30, seed=44)["mean"]
+    need(
+        error < 0.95 * query,
+        f"{measured} Reading turns over as many right bits as wrong ones. Is the model trained, for 16 strings with "
+        "15 % of their bits flipped? If so, start from a smaller write rate.",
+    )
+    linear = _unlike(tried(predictive_memory(64), batch)[1], batch.patterns)
     beside = "fewer than" if error < linear else "not yet fewer than"
     return f"{measured} That is {beside} (4.6) leaves without any training, {linear:.1f}. See where the perceptron is."
+
+
+def _unlike(some: Tensor, others: Tensor) -> float:
+    """The mean number of bits that differ, of patterns (B, N, d)."""
+    return ((some > 0.5) != (others > 0.5)).float().sum(-1).mean().item()
 
 
 def _entropy(q: float) -> float:
@@ -176,15 +182,13 @@ def bits_per_float(answer) -> str:
         )
         need(
             math.isclose(given, right, rel_tol=0.01),
-            "What is gained is the uncertainty before reading less that after it, for all bits of all patterns, and then "
-            "a float's share of it.",
+            "What is gained is the uncertainty before reading less that after it, for all bits of all patterns, "
+            "divided by the floats.",
         )
     need(
         math.isclose(measured(0, 16, 64, 2080, 0.15), 16 * 64 / 2080 * _entropy(0.15), rel_tol=0.01),
         "If no bit comes back wrong, nothing is uncertain any more: all that the query left open is gained.",
     )
     need(abs(measured(9.6, 16, 64, 2080, 0.15)) < 1e-3, "Nothing is gained where reading mends nothing.")
-    need(
-        measured(30, 16, 64, 2080, 0.15) >= 0, "One may throw away what a bad memory says: nothing is gained, not less."
-    )
+    need(measured(30, 16, 64, 2080, 0.15) >= 0, "One may throw away what a bad memory says: then nothing is lost.")
     return "It bounds from below what a memory holds. How far a float can be filled, and what bounds it, stays open."

@@ -10,9 +10,9 @@ from torch import Tensor
 from ebmm.coders import sign_coders
 from ebmm.contestants import budget, compressed_dense_memory
 from ebmm.evaluation import wrong_bits
-from ebmm.exercises._answers import choice, floats_held, function, number, numbers, parts, tensor, tried, whole
+from ebmm.exercises._answers import choice, function, number, numbers, parts, tensor, tried, whole
 from ebmm.exercises.verdict import exercise, need
-from ebmm.memory import Memory
+from ebmm.memory import Memory, floats_held
 from ebmm.tasks import Batch, RandomBits, RedrawBits, Task
 
 

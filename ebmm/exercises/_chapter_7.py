@@ -8,10 +8,10 @@ import torch
 from torch import Tensor, nn
 
 from ebmm.evaluation import load_results, squared_error
-from ebmm.exercises._answers import choice, floats_held, function, number, numbers, parts, tensor, tried, whole
+from ebmm.exercises._answers import choice, function, number, numbers, parts, tensor, tried, whole
 from ebmm.exercises.verdict import exercise, need
 from ebmm.files import data_path
-from ebmm.memory import Memory
+from ebmm.memory import Memory, floats_held
 from ebmm.photographs import photos
 from ebmm.tasks import Batch, ImagePatterns, NoiseBlock, Task
 
