@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+from conftest import CHAPTERS, ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sync_address import in_step, public_address
@@ -228,7 +228,7 @@ def test_importing_is_quick_and_does_nothing_else(tmp_path):
 def test_wheel_carries_the_data_and_loads_it(tmp_path):
     source = tmp_path / "source"
     for path in files_of_the_repository():
-        if path.parts[len(ROOT.parts)] in {"ebmm", "data", "pyproject.toml", "README.md", "LICENSE"}:
+        if path.parts[len(ROOT.parts)] in {"ebmm", "book", "data", "pyproject.toml", "README.md", "LICENSE"}:
             copy = source / path.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
@@ -238,6 +238,7 @@ def test_wheel_carries_the_data_and_loads_it(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"ebmm/py.typed", "ebmm/data/digits.npz", "ebmm/data/registry.txt"} <= set(names)
+    assert {f"ebmm/book/{chapter}.ipynb" for chapter in CHAPTERS} <= set(names)
     assert wheel.stat().st_size < 20e6
     assert "ebmm/data/checkpoints/redrawn-64-48-ebmm.safetensors" in names
     assert not [name for name in names if "binary-" in name and name.endswith(".safetensors")]
@@ -251,11 +252,13 @@ import ebmm.datasets, ebmm.files
 assert ebmm.datasets.__file__.startswith({str(installed)!r}), ebmm.datasets.__file__
 path = str(ebmm.files.data_path("digits.npz"))
 assert path.startswith({str(installed)!r}), path
-print(len(ebmm.datasets.digits()))
+assert len(ebmm.datasets.digits()) >= 100
+import ebmm.course
+print(len(ebmm.course.export("course", solutions=False)))
 """
     outcome = run(code, tmp_path)
     assert outcome.returncode == 0, outcome.stderr
-    assert int(outcome.stdout) >= 100
+    assert int(outcome.stdout) == len(CHAPTERS) + 1
 
 
 @pytest.mark.parametrize(
