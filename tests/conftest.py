@@ -34,6 +34,7 @@ OFFICIAL = {
 IMAGE_CHAPTERS = ("06_characters", "07_photographs")  # which show official data where there are any
 SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
 KNOWN = re.compile("THEBE_JS_URL")  # Jupyter Book loads thebe's settings twice; harmless
+BOOK = ROOT / "book"
 AXE = ROOT / "tests" / "_vendor" / "axe" / "axe.min.js"
 THREADS = 1  # the tensors are small; on a busy machine more threads only wait for each other
 
@@ -88,6 +89,21 @@ def official(laid_out) -> Callable[..., Path]:
         return place
 
     return folder
+
+
+def cells_of(path: Path) -> list[dict]:
+    """The cells of a notebook."""
+    return json.loads(path.read_text(encoding="utf8"))["cells"]
+
+
+def source(cell: dict) -> str:
+    """The text of a cell."""
+    return "".join(cell["source"])
+
+
+def sources(path: Path, kind: str) -> list[str]:
+    """The texts of a notebook's cells of one kind, "markdown" or "code"."""
+    return [source(cell) for cell in cells_of(path) if cell["cell_type"] == kind]
 
 
 def script(name: str):

@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import CHAPTERS
+from conftest import CHAPTERS, cells_of, source
 from PIL import Image
 
 from ebmm import course
@@ -19,14 +19,6 @@ from ebmm.exercises import EXERCISES
 
 CHAPTER = "01_hopfield"
 NUMBERS = [number for number in EXERCISES if number.startswith("1.")]
-
-
-def cells_of(path) -> list[dict]:
-    return json.loads(path.read_text(encoding="utf8"))["cells"]
-
-
-def source(cell: dict) -> str:
-    return "".join(cell["source"])
 
 
 def is_solution(cell: dict) -> bool:

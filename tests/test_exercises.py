@@ -1,16 +1,26 @@
-"""How answers are judged, whatever the exercise."""
+"""How answers are judged: right ones pass, wrong ones are told why, nobody is told the answer.
+
+Each chapter's right and wrong answers stand in a file of its own, test_exercises_N.py.
+"""
 
 from __future__ import annotations
 
-import json
+import importlib
 import re
 
 import pytest
 import torch
-from conftest import CHAPTERS, ROOT
+from conftest import BOOK, CHAPTERS, sources
 
 from ebmm.exercises import EXERCISES, check, verdict
 from ebmm.exercises.verdict import exercise, need
+
+# What each chapter's file holds: RIGHT, (exercise, answer); WRONG, (exercise, answer, key words of the reason it must
+# get); SECRET, for each exercise a pattern that no reason may contain.
+TABLES = {chapter: importlib.import_module(f"test_exercises_{int(chapter[:2])}") for chapter in CHAPTERS}
+RIGHT = [row for table in TABLES.values() for row in table.RIGHT]
+WRONG = [row for table in TABLES.values() for row in table.WRONG]
+SECRET = {number: pattern for table in TABLES.values() for number, pattern in table.SECRET.items()}
 
 
 @pytest.fixture
@@ -21,8 +31,7 @@ def judge(monkeypatch):
 
 
 def prose(chapter: str) -> str:
-    cells = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf8"))["cells"]
-    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
+    return "\n\n".join(sources(BOOK / f"{chapter}.ipynb", "markdown"))
 
 
 def test_a_right_answer_is_told_what_it_shows(judge):
@@ -84,10 +93,31 @@ def test_every_exercise_tells_how_to_check_it(chapter):
 
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_every_solution_is_checked(chapter):
-    cells = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf8"))["cells"]
-    code = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "code"]
+    code = sources(BOOK / f"{chapter}.ipynb", "code")
     for number in (number for number in EXERCISES if number.startswith(f"{int(chapter[:2])}.")):
         name = f"answer_{number.replace('.', '_')}"
         (solution,) = [source for source in code if re.match(rf"# @title (Solution|A start for) {number}\n", source)]
         assert re.search(rf"(?m)^{name} = ", solution)
         assert f'assert check("{number}", {name})' in solution
+
+
+@pytest.mark.parametrize(("number", "answer"), RIGHT)
+def test_a_right_answer_passes(number, answer):
+    assert check(number, answer), check(number, answer)
+
+
+@pytest.mark.parametrize(("number", "answer", "reason"), WRONG)
+def test_a_wrong_answer_is_told_why_and_not_what(number, answer, reason):
+    said = check(number, answer)
+    assert not said
+    assert reason.lower() in said.reason.lower()
+    assert re.search(SECRET[number], said.reason) is None
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_exercise_of_a_chapter_is_tried(chapter):
+    table, start = TABLES[chapter], f"{int(chapter[:2])}."
+    asked = re.findall(rf"(?m)^### Exercise ({re.escape(start)}\d+)", prose(chapter))
+    assert asked == [number for number in EXERCISES if number.startswith(start)]
+    assert set(asked) == {number for number, _ in table.RIGHT} == {number for number, *_ in table.WRONG}
+    assert set(asked) == set(table.SECRET)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from itertools import product
 
-import pytest
 import torch
-from conftest import ROOT
 
 from ebmm import Hopfield, Memory
-from ebmm.exercises import EXERCISES, check
+from ebmm.exercises import check
 
 BY_HEBB = torch.tensor(
     [
@@ -219,26 +216,6 @@ SECRET = {
     "1.4": "^$",
     "1.5": "^$",
 }
-
-
-@pytest.mark.parametrize(("number", "answer"), RIGHT)
-def test_a_right_answer_passes(number, answer):
-    assert check(number, answer), check(number, answer)
-
-
-@pytest.mark.parametrize(("number", "answer", "reason"), WRONG)
-def test_a_wrong_answer_is_told_why_and_not_what(number, answer, reason):
-    said = check(number, answer)
-    assert not said
-    assert reason.lower() in said.reason.lower()
-    assert re.search(SECRET[number], said.reason) is None
-
-
-def test_every_exercise_of_the_chapter_is_tried():
-    cells = json.loads((ROOT / "book" / "01_hopfield.ipynb").read_text(encoding="utf8"))["cells"]
-    asked = re.findall(r"(?m)^### Exercise (1\.\d+)", "\n".join("".join(cell["source"]) for cell in cells))
-    assert asked == [number for number in EXERCISES if number.startswith("1.")]
-    assert set(asked) == {number for number, _ in RIGHT} == {number for number, *_ in WRONG} == set(SECRET)
 
 
 def test_unlearning_is_measured_at_two_loads():

@@ -9,14 +9,13 @@ import sys
 
 import pytest
 import torch
-from conftest import CHAPTERS, KNOWN, ROOT, SIZES
+from conftest import BOOK, CHAPTERS, KNOWN, ROOT, SIZES, cells_of
 from make_figures import hero_data, stored_digits
 from PIL import Image
 
 import ebmm
 from ebmm import plotting
 
-BOOK = ROOT / "book"
 HERO = BOOK / "_extra" / "_static" / "hero"
 
 COUNTS = {"half a": 0.5, "a": 1, "one": 1, "two": 2, "two and a half": 2.5, "½": 0.5, "2½": 2.5}
@@ -146,7 +145,7 @@ def minutes(text: str) -> float:
 
 def head(chapter: str) -> str:
     """The box at the head of a chapter, on one line."""
-    cells = json.loads((BOOK / f"{chapter}.ipynb").read_text(encoding="utf8"))["cells"]
+    cells = cells_of(BOOK / f"{chapter}.ipynb")
     text = "\n".join("".join(cell["source"]) for cell in cells[:4] if cell["cell_type"] == "markdown")
     return " ".join(line.removeprefix(">").strip() for line in text.splitlines() if line.startswith(">"))
 
@@ -165,7 +164,7 @@ def test_the_map_shows_all_chapters_in_order():
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_the_map_says_what_the_heads_of_chapters_say(chapter):
     title, line = stations()[chapter]
-    first_cell = json.loads((BOOK / f"{chapter}.ipynb").read_text(encoding="utf8"))["cells"][0]
+    first_cell = cells_of(BOOK / f"{chapter}.ipynb")[0]
     assert "".join(first_cell["source"]).strip() == f"# {title}"
     needs, times = re.search(r"\*\*You need\*\*(.+)\*\*Time\*\*(.+)", head(chapter)).groups()
     to_read, to_run = times.split("The notebook runs")

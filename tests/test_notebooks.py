@@ -8,7 +8,7 @@ import re
 import timeit
 
 import pytest
-from conftest import CHAPTERS, IMAGE_CHAPTERS, ROOT, run_chapter
+from conftest import CHAPTERS, IMAGE_CHAPTERS, ROOT, run_chapter, source
 from sync_address import INSTALL_CELL, public_address
 
 SECONDS = 60  # for a chapter run FAST, on a machine that counts to three million in 0.2 seconds
@@ -282,10 +282,6 @@ def outside(chapter: str, results: dict) -> dict:
 
 def load(chapter: str) -> dict:
     return json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf8"))
-
-
-def source(cell: dict) -> str:
-    return "".join(cell["source"])
 
 
 def tags(cell: dict) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import importlib
-import json
 import os
 import pkgutil
 import re
@@ -19,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 import papermill
 import pytest
-from conftest import CHAPTERS, ROOT
+from conftest import CHAPTERS, ROOT, sources
 from sync_address import public_address
 from torch.distributed.run import parse_args as parse_torchrun
 
@@ -59,14 +58,10 @@ def spans(text: str) -> list[str]:
     return [span.replace("\n", " ") for span in re.findall(r"(?<!`)`([^`]+)`(?!`)", without_blocks(text))]
 
 
-def cells(path: Path, kind: str) -> list[str]:
-    return ["".join(cell["source"]) for cell in json.loads(text_of(path))["cells"] if cell["cell_type"] == kind]
-
-
 def prose_and_code(path: Path) -> tuple[str, list[str]]:
     """The running text of a page or notebook, and its Python."""
     if path.suffix == ".ipynb":
-        return "\n\n".join(cells(path, "markdown")), cells(path, "code")
+        return "\n\n".join(sources(path, "markdown")), sources(path, "code")
     text = text_of(path)
     return text, [content for language, content in blocks(text) if language == "python"]
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CHAPTERS, ROOT, SIZES
+from conftest import BOOK, CHAPTERS, ROOT, SIZES, sources
 from PIL import Image
 from sync_address import pages_of, public_address
 
@@ -39,9 +38,8 @@ class Tags(HTMLParser):
         return tags[0]["content"] if tags else None
 
 
-def sources(chapter: str, kind: str) -> str:
-    cells = json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf8"))["cells"]
-    return "\n\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == kind)
+def texts(chapter: str, kind: str) -> str:
+    return "\n\n".join(sources(BOOK / f"{chapter}.ipynb", kind))
 
 
 @pytest.mark.slow
@@ -54,8 +52,8 @@ def test_numbers_of_formulas_in_the_text_are_links_to_them(chapter, built_book):
     for page, anchor, number in links:
         assert anchor == f"equation-{number.replace('.', '-')}"
         assert pages[page or f"{chapter}.html"].count(f'id="{anchor}"') == 1
-    text = re.sub(r"\$\$.*?\$\$|\$.*?\$|`[^`]*`|(?m:^#.*$)", "", sources(chapter, "markdown"), flags=re.S)
-    tags = [tag for name in CHAPTERS for tag in re.findall(r"\\tag\{([\d.]+)\}", sources(name, "markdown"))]
+    text = re.sub(r"\$\$.*?\$\$|\$.*?\$|`[^`]*`|(?m:^#.*$)", "", texts(chapter, "markdown"), flags=re.S)
+    tags = [tag for name in CHAPTERS for tag in re.findall(r"\\tag\{([\d.]+)\}", texts(name, "markdown"))]
     assert len(tags) == len(set(tags)), "a number is given to two formulas"
     mentioned = {number for number in re.findall(r"\((\d+\.\d+)\)", text) if number in tags}
     assert mentioned <= {number for _, _, number in links}
@@ -66,7 +64,7 @@ def test_numbers_of_formulas_in_the_text_are_links_to_them(chapter, built_book):
 def test_folds_are_called_by_their_title(chapter, built_book):
     page = (built_book / f"{chapter}.html").read_text(encoding="utf8")
     folds = re.findall(r'<summary[^>]*>\s*<p class="collapsed admonition-title">(.*?)</p>', page)
-    titles = re.findall(r"(?m)^# @title (.+)", sources(chapter, "code"))
+    titles = re.findall(r"(?m)^# @title (.+)", texts(chapter, "code"))
     assert len(titles) >= 5
     assert set(titles) <= set(folds)
     assert set(folds) <= {*titles, "Show the code"}
@@ -75,7 +73,7 @@ def test_folds_are_called_by_their_title(chapter, built_book):
 @pytest.mark.slow
 def test_a_shared_link_shows_title_description_and_picture(built_book):
     home = pages_of(public_address(ROOT)[0])
-    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    toc = yaml.safe_load((BOOK / "_toc.yml").read_text())
     names = [toc["root"], *(chapter["file"] for part in toc["parts"] for chapter in part["chapters"])]
     told = []
     for name in names:
@@ -93,7 +91,7 @@ def test_a_shared_link_shows_title_description_and_picture(built_book):
 @pytest.mark.slow
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_a_chapter_tells_how_to_cite_it(chapter, built_book):
-    text = sources(chapter, "markdown")
+    text = texts(chapter, "markdown")
     canonical = re.search(r'<link rel="canonical" href="([^"]+)"', (built_book / f"{chapter}.html").read_text())
     title = text.splitlines()[0].removeprefix("# ")
     cite = text.split("## How to cite this chapter")[1]

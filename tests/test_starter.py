@@ -7,7 +7,7 @@ import shutil
 
 import conftest
 import pytest
-from conftest import ROOT, Execution, run_chapter
+from conftest import BOOK, Execution, cells_of, run_chapter, source
 from test_notebooks import slowness
 
 SECONDS = 30  # run FAST, on the machine that slowness() compares with
@@ -48,15 +48,11 @@ task = Task(source, corruption, number)
 }
 
 
-def source(cell: dict) -> str:
-    return "".join(cell["source"])
-
-
 def run_alone(folder, changes: dict[str, str] | None = None) -> Execution:
     """Run the notebook in a folder that holds nothing else, with the sources of some cells changed."""
     (folder / "book").mkdir()
     alone = folder / "book" / "starter.ipynb"
-    shutil.copy(ROOT / "book" / "starter.ipynb", alone)
+    shutil.copy(BOOK / "starter.ipynb", alone)
     notebook = json.loads(alone.read_text(encoding="utf8"))
     for cell in notebook["cells"]:
         cell["source"] = (changes or {}).get(cell["id"], cell["source"])
@@ -74,7 +70,7 @@ def executed(tmp_path_factory) -> Execution:
 
 
 def test_the_cells_to_change_are_marked_below_a_heading_that_says_so():
-    cells = json.loads((ROOT / "book" / "starter.ipynb").read_text(encoding="utf8"))["cells"]
+    cells = cells_of(BOOK / "starter.ipynb")
     marked = [place for place, cell in enumerate(cells) if source(cell).startswith(MARK)]
     headings = [source(cells[place - 1]).splitlines()[0] for place in marked]
     assert headings == [f"## Change this: the {part}" for part in ("energy", "data", "corruption")]
@@ -100,7 +96,7 @@ def test_its_own_energy_beats_the_rules_and_holds_no_more_floats(rule, executed)
 def test_every_figure_has_alternative_text(executed):
     drawn = [
         cell
-        for cell in json.loads(executed.path.read_text(encoding="utf8"))["cells"]
+        for cell in cells_of(executed.path)
         if any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
     ]
     assert len(drawn) == 3
@@ -108,7 +104,7 @@ def test_every_figure_has_alternative_text(executed):
 
 
 def test_it_reports_all_that_a_repetition_needs(executed):
-    cells = json.loads(executed.path.read_text(encoding="utf8"))["cells"]
+    cells = cells_of(executed.path)
     (report,) = ["".join(c["outputs"][0]["text"]) for c in cells if c["id"] == "starter-report-code"]
     for words in ("2064 floats", "redrawn-64-48", "percentile", "seed 1", "RedrawBits(count=32)", "steps", "torch"):
         assert words in report

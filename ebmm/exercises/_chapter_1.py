@@ -6,15 +6,11 @@ import torch
 from torch import Tensor
 
 from ebmm.evaluation import wrong_bits
-from ebmm.exercises._answers import choice, function, number, numbers, parts, tensor, whole
+from ebmm.exercises._answers import choice, function, number, numbers, parts, seeded, tensor, whole
 from ebmm.exercises.verdict import exercise, need
 from ebmm.hopfield import Hopfield
 from ebmm.memory import Memory
 from ebmm.tasks import Batch, FlipBits, RandomBits, Task
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 def _hebb(signs: Tensor, diagonal: bool = False) -> Tensor:
@@ -69,17 +65,17 @@ def hebb_on_paper(answer) -> str:
 def every_stable_state(answer) -> str:
     basins, spurious, more = parts(answer, "basins", "spurious", "more")
     function(basins, '"basins"')
-    other = torch.randn(7, 7, generator=_generator(11))
+    other = torch.randn(7, 7, generator=seeded(11))
     for W in (
-        _hebb(2 * RandomBits(14)(3, _generator(12)) - 1),
-        _hebb(2 * RandomBits(8)(4, _generator(13)) - 1),  # some fields are exactly zero
+        _hebb(2 * RandomBits(14)(3, seeded(12)) - 1),
+        _hebb(2 * RandomBits(8)(4, seeded(13)) - 1),  # some fields are exactly zero
         (other + other.T).fill_diagonal_(0),
     ):
         _try_basins(basins, W)
 
     function(spurious, '"spurious"')
     for units, strings, seed in ((14, 3, 14), (12, 5, 15), (8, 4, 16), (14, 1, 17)):
-        _try_spurious(spurious, RandomBits(units)(strings, _generator(seed)))
+        _try_spurious(spurious, RandomBits(units)(strings, seeded(seed)))
 
     chosen = choice(more, "abc", '"more"')
     need(chosen != "a", "Look for three strings that are stable themselves, and ask for the majority of the three.")
@@ -181,13 +177,13 @@ def _try_spurious(spurious, strings: Tensor) -> None:
 def diagonal_kept(answer) -> str:
     change, stable, safe, cleared = parts(answer, "change", "stable", "safe", "cleared")
     function(change, '"change"')
-    W = _hebb(2 * RandomBits(30)(7, _generator(21)) - 1, diagonal=True)
-    W = W + torch.rand(30, generator=_generator(22)).diag()  # own votes that differ
-    for state in 2 * RandomBits(30)(5, _generator(23)) - 1:
+    W = _hebb(2 * RandomBits(30)(7, seeded(21)) - 1, diagonal=True)
+    W = W + torch.rand(30, generator=seeded(22)).diag()  # own votes that differ
+    for state in 2 * RandomBits(30)(5, seeded(23)) - 1:
         for unit in torch.nonzero(state * (W @ state) < -1e-3).flatten().tolist():
             _try_change(change, W, state, unit)
 
-    strings = 2 * RandomBits(14)(3, _generator(200)) - 1
+    strings = 2 * RandomBits(14)(3, seeded(200)) - 1
     without, kept = (len(_stable(_hebb(strings, diagonal))) for diagonal in (False, True))
     given = [whole(count, "A number of stable states") for count in numbers(stable, 2, '"stable"')]
     need(given != [kept, without], "The two counts have changed places: first without the diagonal.")
@@ -238,7 +234,7 @@ def disguised(answer) -> str:
     couplings, one, own = parts(answer, "couplings", "one mask", "own masks")
     function(couplings, '"couplings"')
     for units, strings, seed in ((12, 3, 24), (7, 2, 25), (30, 9, 26)):
-        bits = RandomBits(units)(strings + 1, _generator(seed))
+        bits = RandomBits(units)(strings + 1, seeded(seed))
         _try_couplings(couplings, bits[:strings], mask=bits[strings])
 
     chosen = choice(one, "abc", '"one mask"')
@@ -279,7 +275,7 @@ def unlearned(answer) -> str:
 
 
 def _try_unlearning(unlearn, strings: int) -> str:
-    batch = Task(RandomBits(128), FlipBits(0.1), strings).sample(2, _generator(27))
+    batch = Task(RandomBits(128), FlipBits(0.1), strings).sample(2, seeded(27))
     before = Hopfield(128).write(batch.patterns)["weight"]
     torch.manual_seed(27)
     after = tensor(unlearn(before.clone()), before.shape, "What it returns").float()

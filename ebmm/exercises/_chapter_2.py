@@ -8,12 +8,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from ebmm.exercises._answers import function, number, numbers, parts, tensor
+from ebmm.exercises._answers import function, number, numbers, parts, seeded, tensor
 from ebmm.exercises.verdict import exercise, need
-
-
-def _generator(seed: int) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
 
 
 @exercise("2.1", 'a dict with the keys "slope" and "above" (functions) and "where" (a number)')
@@ -22,9 +18,9 @@ def parabola(answer) -> str:
     function(slope, '"slope"')
     function(above, '"above"')
     for dim, queries, seed in ((8, 4, 21), (5, 3, 22)):
-        M = torch.randn(dim, dim, generator=_generator(seed))
+        M = torch.randn(dim, dim, generator=seeded(seed))
         M = M + M.T
-        _try_slope(slope, torch.rand(queries, dim, generator=_generator(seed + 10)), M, c=0.7)
+        _try_slope(slope, torch.rand(queries, dim, generator=seeded(seed + 10)), M, c=0.7)
         _try_above(above, M)
         _try_above(above, -M @ M.T)
 
@@ -194,7 +190,7 @@ def langevin(answer) -> str:
 
 
 def _try_step(step) -> None:
-    x, slope = torch.rand(2, 300, 5, generator=_generator(24)).unbind()
+    x, slope = torch.rand(2, 300, 5, generator=seeded(24)).unbind()
 
     def moved(x: Tensor, slope: Tensor, gamma: float, temperature: float) -> Tensor:
         return tensor(step(x.clone(), slope.clone(), gamma, temperature), x.shape, 'What "step" returns').float()
@@ -233,7 +229,7 @@ def _shares(temperature: float) -> list[float]:
     """How many of 1000 reads end at each of the five patterns, of which the last two are close."""
     angles = torch.deg2rad(torch.tensor([105.0, 190.0, 275.0, 5.0, 35.0]))
     X = 0.8 * torch.stack([angles.cos(), angles.sin()], -1)  # centred
-    gamma, generator = 0.02, _generator(25)
+    gamma, generator = 0.02, seeded(25)
 
     def update(s: Tensor) -> Tensor:  # (2.11) with β = 40
         return torch.softmax(40 * s @ X.T, -1) @ X
@@ -302,7 +298,7 @@ def nine_numbers(answer) -> str:
 
 def _queries(number: int, seed: int) -> tuple[Tensor, Tensor]:
     """Noisy stored points (number, 2), and the bottoms of the wells that they come from."""
-    generator = _generator(seed)
+    generator = seeded(seed)
     which = torch.randint(0, len(CENTRES), (number,), generator=generator)
     noise = 0.08 * torch.randn(number, 2, generator=generator)
     bottoms = _read(CENTRES, [0.002] * 1000, [0.0] * 1000)

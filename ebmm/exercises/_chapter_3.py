@@ -8,16 +8,10 @@ import torch
 from torch import Tensor
 
 from ebmm.energies import QuadraticEnergy
-from ebmm.exercises._answers import choice, function, number, numbers, parts
+from ebmm.exercises._answers import avoid, choice, function, number, numbers, parts, seeded
 from ebmm.exercises.verdict import exercise, need
 from ebmm.model import EBMM
 from ebmm.tasks import RandomBits
-
-
-def _avoid(given: float, *mistakes: tuple[float, str]) -> None:
-    """Tell what leads to a wrong number, where that is what was given."""
-    for wrong, mistake in mistakes:
-        need(not math.isclose(given, wrong, rel_tol=1e-3), mistake)
 
 
 @exercise("3.1", 'a dict with the keys "energy" and "gradient term", each a function of d and n that returns a rate')
@@ -35,7 +29,7 @@ def hebbs_rates(answer) -> str:
 
 
 def _try_energy(rate: float, dim: int, count: int) -> None:
-    _avoid(
+    avoid(
         rate,
         (
             4 * count / dim,
@@ -49,7 +43,7 @@ def _try_energy(rate: float, dim: int, count: int) -> None:
 
 
 def _try_gradient_term(rate: float, dim: int, count: int) -> None:
-    _avoid(
+    avoid(
         rate,
         (count / dim, '"gradient term": for which a is the first step of (3.6) Hebb\'s? The rate is not a itself.'),
         (count / (2 * dim), '"gradient term": ∇ₓ is not ∇ₛ, since s = 2x − 1. See (3.5).'),
@@ -85,7 +79,7 @@ def decay(answer) -> str:
 
 def _try_end(rates: list[float], dim: int, count: int, weight: float) -> None:
     """Where 300 steps with these rates end."""
-    patterns = RandomBits(dim)(count, torch.Generator().manual_seed(3))
+    patterns = RandomBits(dim)(count, seeded(3))
     X = 2 * patterns - 1
     written = _written(rates, patterns)
     values, directions = torch.linalg.eigh(X @ X.T / dim)
@@ -143,7 +137,7 @@ def storkeys_rate(answer) -> str:
     need(len(set(given)) > 1, "It returns the same for any d. Storkey's rule divides by d.")
     for rate, dim in zip(given, dims, strict=True):
         need(rate > 0, "Down the loss is a positive rate: M moves against the gradient.")
-        _avoid(
+        avoid(
             rate,
             (
                 1 / dim,

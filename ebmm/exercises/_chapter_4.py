@@ -10,16 +10,10 @@ from torch import Tensor
 
 from ebmm.contestants import budget, predictive_memory
 from ebmm.energies import MLPEnergy
-from ebmm.exercises._answers import choice, function, number, parts, tried
+from ebmm.exercises._answers import avoid, choice, function, number, parts, seeded, tried
 from ebmm.exercises.verdict import exercise, need
 from ebmm.model import EBMM
 from ebmm.tasks import Batch, FlipBits, RandomBits, Task
-
-
-def _avoid(given: float, *mistakes: tuple[float, str]) -> None:
-    """Tell what leads to a wrong number, where that is what was given."""
-    for wrong, mistake in mistakes:
-        need(not math.isclose(given, wrong, rel_tol=1e-3, abs_tol=1e-9), mistake)
 
 
 @exercise("4.1", 'a dict with the keys "write rate" and "read rate", a number each')
@@ -42,7 +36,7 @@ def silent_parameters(answer) -> str:
         predictive.energy_network.get_parameter("head.weight").normal_(std=0.3)
     perceptron = EBMM(MLPEnergy(12, memory_features=6, hidden=8), write_steps=2, read_steps=3, write_rate=0.02)
     for model, dim in ((predictive, 16), (perceptron, 12)):
-        batch = Task(RandomBits(dim), FlipBits(0.15), 4).sample(2, torch.Generator().manual_seed(4))
+        batch = Task(RandomBits(dim), FlipBits(0.15), 4).sample(2, seeded(4))
         _try_names(answer, model, batch)
     return "Without the graph of the write, what is learned is how to read a memory that is written as it always was."
 
@@ -80,7 +74,7 @@ def other_loads(answer) -> str:
     for dim, count in ((64, 16), (64, 4), (128, 48)):
         given = number(largest(dim, count), 'What "largest rate" returns')
         value = (1 + math.sqrt(dim / count)) ** 2  # the largest eigenvalue of the mean of s sᵀ
-        _avoid(
+        avoid(
             given,
             (
                 1 / value,
@@ -115,7 +109,7 @@ def own_energy(answer) -> str:
     )
     most = budget(64)
     need(answer.memory_floats <= most, f"It holds {answer.memory_floats} floats; {most} are allowed, biases included.")
-    batch = Task(RandomBits(64), FlipBits(0.15), 16).sample(30, torch.Generator().manual_seed(44))
+    batch = Task(RandomBits(64), FlipBits(0.15), 16).sample(30, seeded(44))
     _, read = tried(copy.deepcopy(answer).cpu(), batch)
     query, error, changed = (
         _unlike(*pair) for pair in ((batch.queries, batch.patterns), (read, batch.patterns), (read, batch.queries))
@@ -162,7 +156,7 @@ def bits_per_float(answer) -> str:
         query, left, each = _entropy(flipped), _entropy(wrong / dim), count * dim / floats
         right = each * (query - left)
         blind = "A wrong bit costs more than itself: nobody knows which one is wrong. Entropy counts that."
-        _avoid(
+        avoid(
             given,
             (each * (1 - left), "The query has told most of it already: subtract what one knows before reading."),
             (each * (1 - wrong / dim), "Right bits are no information: half of them are right by chance."),

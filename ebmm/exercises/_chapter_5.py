@@ -10,14 +10,14 @@ from torch import Tensor
 from ebmm.coders import sign_coders
 from ebmm.contestants import budget, compressed_dense_memory
 from ebmm.evaluation import wrong_bits
-from ebmm.exercises._answers import choice, function, number, numbers, parts, tensor, tried, whole
+from ebmm.exercises._answers import choice, function, number, numbers, parts, seeded, tensor, tried, whole
 from ebmm.exercises.verdict import exercise, need
 from ebmm.memory import Memory, floats_held
 from ebmm.tasks import Batch, RandomBits, RedrawBits, Task
 
 
 def _drawn(task: Task, memories: int, seed: int = 5) -> Batch:
-    return task.sample(memories, torch.Generator().manual_seed(seed))
+    return task.sample(memories, seeded(seed))
 
 
 def _error(read: Tensor, batch: Batch) -> float:
@@ -139,7 +139,7 @@ def too_many(answer) -> str:
         _try_mirrored(function(holds, '"holds"'), shape)
 
     batch = _drawn(Task(RandomBits(64), RedrawBits(32), 60), 8)
-    torch.default_generator.manual_seed(5)
+    torch.manual_seed(5)
     entry = compressed_dense_memory(64, 48, sign_coders)
     with torch.no_grad():
         recalled = entry.read(batch.queries, entry.write(batch.patterns))
@@ -158,7 +158,7 @@ def too_many(answer) -> str:
 
 
 def _try_mirrored(holds, shape: tuple[int, ...]) -> None:
-    generator = torch.Generator().manual_seed(5)
+    generator = seeded(5)
     m, e = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
     given = tensor(holds(m.clone(), e.clone()), shape, "What holds(m, e) returns").float()
     for wrong, mistake in (
@@ -200,7 +200,7 @@ def own_memory(answer) -> str:
         f"At {most} strings it leaves {found[most]:.2f} wrong bits, and the queries themselves have {query:.2f}. "
         "A memory that does not improve on its queries remembers nothing: where do strings get lost?",
     )
-    torch.default_generator.manual_seed(5)
+    torch.manual_seed(5)
     linear = _error(tried(compressed_dense_memory(dim, most, sign_coders), batch)[1], batch)
     said = (
         f"Wrong bits at 8, 16 and 24 strings: {', '.join(f'{error:.2f}' for error in found.values())}. At 24 the query "

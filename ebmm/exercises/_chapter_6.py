@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ebmm.exercises._answers import choice, function, number, numbers, parts, tensor, whole
+from ebmm.exercises._answers import choice, function, number, numbers, parts, seeded, tensor, whole
 from ebmm.exercises.verdict import exercise, need
 from ebmm.glyphs import glyphs
 from ebmm.tasks import ImagePatterns, NoiseBlock, Task
@@ -40,7 +40,7 @@ def counting(answer) -> str:
 @exercise("6.2", 'a dict with the keys "put back" (a function), "errors" (three numbers) and "worth more" (a word)')
 def mask_again(answer) -> str:
     put_back, errors, more = parts(answer, "put back", "errors", "worth more")
-    generator = torch.Generator().manual_seed(6)
+    generator = seeded(6)
     for shape in ((2, 5, 32, 32), (1, 3, 8, 24)):
         recalled, query = (torch.rand(shape, generator=generator) for _ in range(2))
         intact = torch.rand(shape, generator=generator) < 0.7
@@ -133,7 +133,7 @@ def alarm(answer) -> str:
 
 
 def _try_alarm(raised, scale: float, start: float) -> None:
-    generator = torch.Generator().manual_seed(6)
+    generator = seeded(6)
     stored = start + scale * torch.randn(2000, generator=generator).exp()
     strangers = start + 80 * scale + 5 * scale * torch.rand(3, 40, generator=generator)
 
@@ -188,7 +188,7 @@ def says_no(answer) -> str:
 
 def _separated(statistic, binary: bool) -> float:
     """How surely it tells damaged friends from undamaged strangers, if either comes back as the nearest stored one."""
-    generator = torch.Generator().manual_seed(6)
+    generator = seeded(6)
     drawings = glyphs(alphabets=16, characters=8, drawings=1, size=32, seed=6).images
     batch = Task(ImagePatterns(drawings, 0.3), NoiseBlock(16, binary), 128).sample(1, generator)
     stored, friends, strangers = batch.patterns[:, :64], batch.queries[:, :64], batch.patterns[:, 64:]

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ebmm.evaluation import load_results, squared_error
-from ebmm.exercises._answers import choice, function, number, numbers, parts, tensor, tried, whole
+from ebmm.exercises._answers import choice, function, number, numbers, parts, seeded, tensor, tried, whole
 from ebmm.exercises.verdict import exercise, need
 from ebmm.files import data_path
 from ebmm.memory import Memory, floats_held
@@ -18,7 +18,7 @@ from ebmm.tasks import Batch, ImagePatterns, NoiseBlock, Task
 
 def _photographs(memories: int = 2) -> Batch:
     """Memories of 64 photographs of the sample that comes with the package, with a block of noise."""
-    generator = torch.Generator().manual_seed(7)
+    generator = seeded(7)
     return Task(ImagePatterns(photos().images), NoiseBlock(16), 64, "squared error").sample(memories, generator)
 
 
@@ -51,7 +51,7 @@ def counting(answer) -> str:
 @exercise("7.2", 'a dict with the keys "elsewhere" (a function), "errors" (three numbers) and "because" (a letter)')
 def is_it_the_memory(answer) -> str:
     elsewhere, errors, because = parts(answer, "elsewhere", "errors", "because")
-    generator = torch.Generator().manual_seed(7)
+    generator = seeded(7)
     patterns, queries = (torch.rand(2, 10, 3, 4, 4, generator=generator) for _ in range(2))
     model = _Mean()
     given = function(elsewhere, '"elsewhere"')(model, patterns.clone(), queries.clone())
@@ -126,7 +126,7 @@ def other_blocks(answer) -> str:
 
 
 def _try_forged(forge) -> None:
-    generator = torch.Generator().manual_seed(7)
+    generator = seeded(7)
     patterns = torch.rand(3, 5, 3, 12, 8, generator=generator)
     _, intact = NoiseBlock(5)(patterns.flatten(0, 1), generator)
     intact = intact.view_as(patterns)
@@ -250,7 +250,7 @@ def _try_shaken(shaken) -> None:
         return off
 
     need(not any(off.any() for off in noise(0.0).values()), "With σ = 0 every number must stay as it is.")
-    torch.default_generator.manual_seed(7)
+    torch.manual_seed(7)
     for sigma in (0.5, 3.0):
         off = noise(sigma)
         need(
