@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from ipywidgets import Widget
     from matplotlib.figure import Figure
 
-COLOURS_OF_A_PICTURE = 128
-MOST_OFF = 8  # of 255, by which a palette may change a pixel
-
 # Labels take the colour of the page, light or dark; the handle is large enough for a finger.
 STYLE = """<style>
 .ebmm-frames { --jp-widgets-label-color: currentColor; --jp-widgets-color: currentColor;
@@ -37,7 +34,7 @@ STYLE = """<style>
 class Picture(NamedTuple):
     """A drawn figure, width and height in pixels."""
 
-    png: bytes
+    webp: bytes
     width: int
     height: int
 
@@ -156,7 +153,7 @@ def _pages(pictures: list[Picture], names: list[str], alts: Sequence[str]) -> li
 
 
 def _page(picture: Picture, name: str, alt: str) -> Widget:
-    source = f"data:image/png;base64,{base64.b64encode(picture.png).decode()}"
+    source = f"data:image/webp;base64,{base64.b64encode(picture.webp).decode()}"
     return _ipywidgets().HTML(
         f'<div style="font-size: 1rem; font-weight: 600; line-height: 1.5; margin: 0 0 .25rem">'
         f'{html.escape(name)}</div><img alt="{html.escape(alt)}" src="{source}" '
@@ -166,25 +163,20 @@ def _page(picture: Picture, name: str, alt: str) -> Widget:
 
 
 def _picture(figure: Figure | bytes) -> Picture:
-    """Draws and closes the figure. A palette makes its picture a third as heavy; photographs keep all their colours."""
-    import numpy as np
+    """Draws and closes the figure. WebP keeps every pixel as it is, at less than half the weight of PNG."""
     from PIL import Image
 
-    buffer = io.BytesIO()
+    drawn = io.BytesIO()
     if isinstance(figure, bytes):
-        buffer.write(figure)
+        drawn.write(figure)
     else:
         import matplotlib.pyplot as plt
 
-        figure.savefig(buffer, format="png")
+        figure.savefig(drawn, format="png")
         plt.close(figure)
-    image = Image.open(buffer).convert("RGB")
-    # Of Pillow's methods the one that spares the rare colours: small markers keep theirs.
-    few = image.quantize(COLOURS_OF_A_PICTURE, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
-    off = np.abs(np.asarray(image, int) - np.asarray(few.convert("RGB"), int)).max()
-    image = few if off <= MOST_OFF else image
+    image = Image.open(drawn).convert("RGB")
     small = io.BytesIO()
-    image.save(small, format="png", optimize=True)
+    image.save(small, format="webp", lossless=True, quality=100)
     return Picture(small.getvalue(), *image.size)
 
 

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 from conftest import BOOK, CHAPTERS, ROOT, SIZES, sources
@@ -14,7 +15,6 @@ from sync_address import pages_of, public_address
 
 MEGABYTE = 1e6
 LIGHT = 1.5 * MEGABYTE
-HEAVY = {"05_contest": 2.3 * MEGABYTE, "07_photographs": 2.1 * MEGABYTE}  # still too many figures: to be mended
 CODE_WIDTH = 88  # characters
 WIDTHS = """() => [...document.querySelectorAll('div.cell_input pre')].filter(p => p.checkVisibility())
     .map(p => p.scrollWidth - p.clientWidth)"""
@@ -101,6 +101,18 @@ def test_a_chapter_tells_how_to_cite_it(chapter, built_book):
 
 
 @pytest.mark.slow
+def test_figures_lose_nothing_but_weight(built_book):
+    shown = {file.stem: file for file in (built_book / "_images").glob("*.webp")}
+    drawn = {file.stem: file for file in (built_book.parent / "jupyter_execute").rglob("*.png")}
+    assert len(shown) > 50
+    assert not list((built_book / "_images").glob("*.png"))
+    for name, file in shown.items():
+        assert np.array_equal(np.asarray(Image.open(file)), np.asarray(Image.open(drawn[name]).convert("RGB")))
+    weights = [(file.stat().st_size, drawn[name].stat().st_size) for name, file in shown.items()]
+    assert sum(light for light, _ in weights) < 0.55 * sum(heavy for _, heavy in weights)
+
+
+@pytest.mark.slow
 @pytest.mark.browser
 @pytest.mark.parametrize("chapter", CHAPTERS)
 def test_code_fits_its_column(chapter, open_page):
@@ -126,6 +138,6 @@ def test_pages_are_light_and_load_widgets_only_where_there_are_sliders(open_page
             if url.startswith(address)
         }
         own = sum(f.stat().st_size for f in files if f == path or "_images" in f.parts)
-        assert own < HEAVY.get(path.stem, LIGHT), f"{path.name} weighs {own / MEGABYTE:.2f} MB"
+        assert own < LIGHT, f"{path.name} weighs {own / MEGABYTE:.2f} MB"
         widgets = [file.name for file in files if "widgets" in file.parts]
         assert bool(widgets) == (path.stem in CHAPTERS), f"{path.name} loads {widgets}"
