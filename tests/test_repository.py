@@ -16,7 +16,7 @@ import yaml
 from conftest import CHAPTERS, ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from sync_address import in_step, public_address
+from sync_address import in_step, pages_of, public_address
 from try_colab import PUBLISHED, versions
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -127,6 +127,8 @@ def test_changing_the_address_and_the_version_changes_every_file(tmp_path):
     named = old.removeprefix("https://github.com/")
     kept = {path: path.read_text(encoding="utf8") for path in tmp_path.rglob("*") if path.is_file()}
     assert [path for path, text in kept.items() if named in text and "sync_address" not in path.name] == []
+    published = [path for path, text in kept.items() if pages_of(old) in text]
+    assert published == []
     for path in [*tmp_path.glob("book/*.ipynb"), tmp_path / "ebmm" / "_repository.py", config]:
         assert new in kept[path] and new_tag in kept[path] and old_tag not in kept[path]
     assert f"version: {new_tag[1:]}\n" in kept[tmp_path / "CITATION.cff"]

@@ -143,7 +143,8 @@ def in_step(root: Path) -> dict[Path, str]:
     version = f'__version__ = "{tag[1:]}"'
     wanted[package] = re.sub(r"(?m)^__version__ = .*$", version, package.read_text(encoding="utf8"))
     config = root / "_config.yml"
-    wanted[config] = re.sub(r"(?m)^  branch: \S+", f"  branch: {tag}", config.read_text(encoding="utf8"))
+    settings = re.sub(r"(?m)^  branch: \S+", f"  branch: {tag}", config.read_text(encoding="utf8"))
+    wanted[config] = re.sub(r"(?m)^  baseurl: \S+", f"  baseurl: {pages_of(address)}", settings)
     year = yaml.safe_load(wanted[config])["copyright"]
     for path in sorted(root.glob("book/*.ipynb")):
         wanted[path] = sync_notebook(path.read_text(encoding="utf8"), path.name, address, tag, year)

@@ -215,14 +215,7 @@ def first_words(doctree) -> str:
     return "Part of a book on associative memory, to read, run and import."
 
 
-def set_public_address(app, config) -> None:
-    """Pages are published by GitHub under the name of the repository's owner."""
-    owner, name = config.html_theme_options["repository_url"].split("/")[-2:]
-    config.html_baseurl = f"https://{owner}.github.io/{name}/"
-
-
 def setup(app):
-    app.connect("config-inited", set_public_address)
     app.connect("env-purge-doc", forget_equations)
     app.connect("env-merge-info", merge_equations)
     app.connect("doctree-resolved", link_equations)
