@@ -26,15 +26,26 @@ VERDICTS = "the verdicts: "
 
 ANSWER_CELL = """\
 # @title Your answer to {number}
-# Wanted: {wanted}.
+# Give {name} your answer: it is what is graded. Wanted:
+# {wanted}.
 {name} = None
 check("{number}", {name})"""
+
+# Runs first in a submission: who gave an answer to check, and to no name, has handed it in as well.
+NOTING_CELL = """\
+import ebmm.exercises as _exercises
+_check, _checked = _exercises.check, {}
+def _noting_check(number, answer):
+    _checked[str(number)] = answer
+    return _check(number, answer)
+_exercises.check = _noting_check"""
 
 # Runs last in a submission, in its own kernel, since answers may be functions and networks.
 GRADING_CELL = """\
 import json as _json
-from ebmm.exercises import check as _check
-_verdicts = {{number: _check(number, globals().get(name)) for number, name in {names!r}.items()}}
+def _answer(number, name):
+    return globals()[name] if globals().get(name) is not None else _checked.get(number)
+_verdicts = {{number: _check(number, _answer(number, name)) for number, name in {names!r}.items()}}
 print({start!r} + _json.dumps({{number: [v.right, v.reason] for number, v in _verdicts.items()}}))"""
 
 # Colours and sizes stay those of the book; only the dots become more.
@@ -49,7 +60,7 @@ GRADER = '''\
     SUBMISSION=01_hopfield.ipynb python -m pytest test_answers.py
 
 The notebook runs from its first cell to its last, as FAST as it goes, in a kernel of this environment, which must hold
-ebmm, pytest and ipykernel. It is the student's code that runs: grade where it can do no harm.
+ebmm, pytest, nbclient and ipykernel. It is the student's code that runs: grade where it can do no harm.
 """
 
 import os
@@ -59,7 +70,11 @@ import pytest
 
 from ebmm.course import exercises_in, grade
 
-SUBMISSION = Path(os.environ["SUBMISSION"])
+SUBMISSION = Path(os.environ.get("SUBMISSION", "nothing"))
+if not SUBMISSION.is_file():
+    pytest.exit(f"SUBMISSION must name a notebook; {SUBMISSION} is no file", returncode=2)
+if not exercises_in(SUBMISSION):
+    pytest.exit(f"{SUBMISSION} asks no exercise", returncode=2)
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +84,8 @@ def verdicts():
 
 @pytest.mark.parametrize("number", exercises_in(SUBMISSION))
 def test_exercise(number, verdicts):
-    assert verdicts[number], verdicts[number].reason
+    if not verdicts[number]:
+        pytest.fail(verdicts[number].reason, pytrace=False)
 '''
 
 
@@ -87,11 +103,14 @@ def export(out: str | Path, solutions: bool = True) -> list[Path]:
     """Write the chapters and ``test_answers.py``, which grades them, into a folder.
 
     Args:
-        out: the folder; it is made where it is missing, files of the same names are replaced.
+        out: the folder; it is made where it is missing.
         solutions: ``False`` puts an empty answer in the place of each solution.
 
     Returns:
         The paths written.
+
+    Raises:
+        FileExistsError: a file there holds something else, perhaps a student's answers. Nothing is written then.
 
     Example:
         >>> import tempfile
@@ -101,18 +120,20 @@ def export(out: str | Path, solutions: bool = True) -> list[Path]:
         >>> written[-1].name, "Solution 1.1" in text, "answer_1_1 = None" in text
         ('test_answers.py', False, True)
     """
-    out = Path(out)
-    out.mkdir(parents=True, exist_ok=True)
-    written = []
+    texts = {}
     for path in chapters():
         notebook = _load(path)
         if not solutions:
             notebook["cells"] = [_without_solution(cell) for cell in notebook["cells"]]
-        written.append(out / path.name)
-        written[-1].write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf8")
-    written.append(out / "test_answers.py")
-    written[-1].write_text(GRADER, encoding="utf8")
-    return written
+        texts[Path(out, path.name)] = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+    texts[Path(out, "test_answers.py")] = GRADER
+    for path, text in texts.items():
+        if path.exists() and path.read_text(encoding="utf8") != text:
+            raise FileExistsError(f"{path} holds something else: move it away, or choose another folder")
+    Path(out).mkdir(parents=True, exist_ok=True)
+    for path, text in texts.items():
+        path.write_text(text, encoding="utf8")
+    return list(texts)
 
 
 def _without_solution(cell: dict) -> dict:
@@ -142,8 +163,9 @@ def grade(path: str | Path) -> dict[str, Verdict]:
     """Run a chapter as FAST as it goes, and check the answer to each of its exercises.
 
     Args:
-        path: the notebook; the answer to exercise 3.2 is what it calls ``answer_3_2`` when it has run. A cell that
-            raises does not keep the following ones from running.
+        path: the notebook; the answer to exercise 3.2 is what it calls ``answer_3_2`` when it has run, and if that
+            is nothing, what it gave last to ``check("3.2", ...)``. A cell that raises does not keep the following
+            ones from running.
 
     Returns:
         The verdict on each exercise, by number.
@@ -156,7 +178,7 @@ def grade(path: str | Path) -> dict[str, Verdict]:
 
     numbers = exercises_in(path)
     notebook = nbformat.read(path, as_version=4)
-    _insert_after_parameters(notebook, "FAST = True")
+    _insert_after_parameters(notebook, f"FAST = True\n{NOTING_CELL}")
     names = {number: _name_of(number) for number in numbers}
     notebook.cells.append(nbformat.v4.new_code_cell(GRADING_CELL.format(names=names, start=VERDICTS)))
     _run(notebook, Path(path).parent)

@@ -83,7 +83,7 @@ def evaluate(
         device, versions. A memory's error is the mean over its patterns.
 
     Raises:
-        ValueError: fewer than one memory or batch, or a read of another shape than its query.
+        ValueError: fewer than one memory or batch, or a read that returns NaN or another shape than its query's.
 
     Example:
         >>> from ebmm import Hopfield, tasks
@@ -104,6 +104,8 @@ def evaluate(
             memory = model.write(batch.patterns)
             told = {"clamp": batch.intact} if clamp else {}
             recalled = model.read(batch.queries, memory, **told)
+            if recalled.isnan().any():
+                raise ValueError("read returned NaN: smaller write or read rates may help")
             per_memory.append(errors(recalled, batch.patterns, task.metric).mean(1).cpu())
     error = torch.cat(per_memory).double()
     p5, p95 = torch.quantile(error, torch.tensor([0.05, 0.95], dtype=torch.double)).tolist()

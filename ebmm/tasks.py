@@ -67,14 +67,28 @@ class Task:
             raise ValueError(f"metric must be 'wrong bits' or 'squared error', got {self.metric!r}")
 
     def sample(self, memories: int, generator: Generator) -> Batch:
-        """Draw patterns and queries for B memories, on the CPU."""
+        """Draw patterns and queries for B memories, on the CPU.
+
+        Raises:
+            ValueError: fewer than one memory.
+            TypeError: the corruption does not return queries and, in bools, which elements are intact.
+        """
         if memories < 1:
             raise ValueError(f"memories must be at least 1, got {memories}")
         drawn = []
         for _ in range(memories):
             patterns = self.source(self.number, generator)
-            drawn.append((patterns, *self.corruption(patterns, generator)))
+            drawn.append((patterns, *self._corrupted(patterns, generator)))
         return Batch(*(torch.stack(tensors) for tensors in zip(*drawn, strict=True)))
+
+    def _corrupted(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
+        made = self.corruption(patterns, generator)
+        if not (isinstance(made, tuple) and len(made) == 2 and all(isinstance(part, Tensor) for part in made)):
+            raise TypeError(f"a corruption must return two tensors, queries and intact, got {type(made).__name__}")
+        queries, intact = made
+        if intact.dtype != torch.bool:
+            raise TypeError(f"a corruption must tell in bools which elements are intact, got {intact.dtype}")
+        return queries, intact
 
 
 # Sources of patterns
@@ -170,6 +184,9 @@ class ImagePatterns:
             raise ValueError(
                 f"images must be floats in [0, 1], or bytes up to 255, got {self.images.dtype} from {low:g} to {high:g}"
             )
+
+    def __repr__(self) -> str:
+        return f"ImagePatterns{tuple(self.images.shape)}"
 
     def __call__(self, number: int, generator: Generator) -> Tensor:
         if number > len(self.images):

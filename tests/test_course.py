@@ -6,11 +6,12 @@ import ast
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
 import pytest
-from conftest import CHAPTERS, cells_of, source
+from conftest import BOOK, CHAPTERS, cells_of, source
 from PIL import Image
 
 from ebmm import course
@@ -41,20 +42,13 @@ def submit(assignments, folder, answers: dict[str, str]):
                 cell["source"] = answer
     path = folder / f"{CHAPTER}.ipynb"
     path.write_text(json.dumps(notebook), encoding="utf8")
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        "-p",
-        "no:cacheprovider",
-        "-rA",
-        "-q",
-        str(assignments / "test_answers.py"),
-    ]
-    graded = subprocess.run(
-        command, cwd=folder, env=os.environ | {"SUBMISSION": path.name}, capture_output=True, text=True
-    )
-    return graded.returncode, graded.stdout
+    return graded(assignments, folder, {"SUBMISSION": path.name})
+
+
+def graded(assignments, folder, environment: dict[str, str]) -> tuple[int, str]:
+    command = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "-rA", "-q", assignments / "test_answers.py"]
+    run = subprocess.run(command, cwd=folder, env=os.environ | environment, capture_output=True, text=True)
+    return run.returncode, run.stdout
 
 
 def test_assignments_hold_no_solution(assignments):
@@ -107,6 +101,8 @@ def test_a_right_submission_passes(assignments, tmp_path):
         re.search(r"\d+\.\d+", source(cell))[0]: source(cell) for cell in cells_of(chapter) if is_solution(cell)
     }
     assert solutions.keys() == set(NUMBERS)
+    assert 'check("1.1", answer_1_1)' in solutions["1.1"]
+    solutions["1.1"] = solutions["1.1"].replace("answer_1_1", "mine")  # given to check, and to no name
     status, said = submit(assignments, tmp_path, solutions)
     assert status == 0, said
     assert re.search(rf"{len(NUMBERS)} passed", said)
@@ -121,6 +117,28 @@ def test_a_wrong_submission_fails_and_is_told_why(assignments, tmp_path):
     assert "the diagonal must be zero" in said
     assert "Nothing was handed in" in said
     assert "Its cell raised ZeroDivisionError: division by zero." in said
+
+
+@pytest.mark.parametrize(
+    ("submission", "words"),
+    [({}, "SUBMISSION must name a notebook"), ({"SUBMISSION": "starter.ipynb"}, "starter.ipynb asks no exercise")],
+)
+def test_what_cannot_be_graded_is_said(submission, words, assignments, tmp_path):
+    shutil.copy(BOOK / "starter.ipynb", tmp_path)
+    status, said = graded(assignments, tmp_path, submission)
+    assert status == 2 and words in said
+
+
+def test_answers_are_never_overwritten(tmp_path, capsys):
+    assert main(["course", "--without-solutions", str(tmp_path)]) == 0
+    assert main(["course", "--without-solutions", str(tmp_path)]) == 0, "nothing was changed in between"
+    work = tmp_path / "02_reading.ipynb"
+    work.write_text("my answers")
+    (tmp_path / "test_answers.py").unlink()
+    capsys.readouterr()
+    assert main(["course", "--without-solutions", str(tmp_path)]) == 1
+    assert f"{work} holds something else" in capsys.readouterr().err
+    assert work.read_text() == "my answers" and not (tmp_path / "test_answers.py").exists()
 
 
 def test_a_notebook_that_exits_is_reported(tmp_path, assignments):

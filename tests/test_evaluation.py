@@ -192,6 +192,11 @@ class Own:
         return self.answer(memory["patterns"])
 
 
+def test_a_read_of_nan_is_refused_not_counted():
+    with pytest.raises(ValueError, match="read returned NaN"):
+        evaluate(Own(lambda patterns: patterns / 0 * 0), TASK, 3)
+
+
 def test_an_own_class_is_evaluated():
     result = evaluate(Own(lambda patterns: patterns), TASK, 3)
     assert result["mean"] == 0 and result["memory_floats"] == 3

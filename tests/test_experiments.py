@@ -369,6 +369,48 @@ def test_a_memory_that_breaks_a_rule_does_not_enter(label, memory, words):
         enter("redrawn-64-48", label, memory, memories=1)
 
 
+class Keeper(Echo):
+    """Keeps the patterns in the object, where nothing counts them."""
+
+    def write(self, patterns, memory=None):
+        self.kept = patterns
+        return super().write(patterns)
+
+    def read(self, query, memory):
+        nearest = torch.cdist(query, self.kept).argmin(-1, keepdim=True)
+        return torch.take_along_dim(self.kept, nearest, dim=1)
+
+
+def test_only_what_write_returns_travels_to_read():
+    with pytest.raises(ValueError, match="a copy that wrote nothing cannot read"):
+        enter("redrawn-64-48", "mine", Keeper(0), memories=1)
+
+
+def test_an_error_of_read_itself_is_shown_as_it_is():
+    class Wrong(Echo):
+        def read(self, query, memory):
+            return memory["something"]
+
+    with pytest.raises(KeyError, match="something"):
+        enter("redrawn-64-48", "mine", Wrong(0), memories=1)
+
+
+def test_entering_writes_into_copies_only():
+    keeper = Keeper(0)
+    keeper.read = lambda query, memory: query
+    enter("redrawn-64-48", "mine", keeper, memories=2)
+    assert not hasattr(keeper, "kept")
+
+
+def test_a_write_that_returns_no_memory_is_named():
+    class Bare(Echo):
+        def write(self, patterns, memory=None):
+            return patterns
+
+    with pytest.raises(TypeError, match="write must return an ebmm.Memory, a mapping of tensors, got Tensor"):
+        enter("redrawn-64-48", "mine", Bare(0), memories=1)
+
+
 def test_a_matrix_counts_half_only_if_it_is_symmetric():
     class Square(Echo):
         def write(self, patterns, memory=None):

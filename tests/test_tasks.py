@@ -156,6 +156,24 @@ def test_entropy_bound_bounds_the_entropy():
     assert entropy > 0.8 * source.entropy_bound
 
 
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda x, g: x, "two tensors, queries and intact, got Tensor"),
+        (lambda x, g: (x, x == x, x), "two tensors, queries and intact, got tuple"),
+        (lambda x, g: (x, None), "two tensors, queries and intact, got tuple"),
+        (lambda x, g: (x, torch.ones_like(x)), "in bools which elements are intact, got torch.float32"),
+    ],
+)
+def test_a_corruption_that_returns_something_else_is_refused(made, words):
+    with pytest.raises(TypeError, match=words):
+        Task(RandomBits(4), made, 2).sample(1, torch.Generator())
+
+
+def test_a_set_of_images_is_named_by_its_shape():
+    assert repr(ImagePatterns(torch.zeros(500, 8, 8))) == "ImagePatterns(500, 8, 8)"
+
+
 def test_image_patterns_are_different_images_of_the_set():
     drawn = ImagePatterns(IMAGES)(30, seeded())
     assert not torch.equal(drawn, IMAGES)

@@ -31,7 +31,8 @@ def parts(answer: Any, *names: str) -> list:
     wanted = ", ".join(map(repr, names))
     need(isinstance(answer, Mapping), f"Hand in a dict with the keys {wanted}; this is a {type(answer).__name__}.")
     missing = ", ".join(repr(name) for name in names if answer.get(name) is None)
-    need(not missing, f"Nothing stands under {missing}; the keys are {wanted}.")
+    found = ", ".join(map(repr, answer))
+    need(not missing, f"Nothing stands under {missing}; the keys are {wanted}. Found: {found or 'none'}.")
     return [answer[name] for name in names]
 
 

@@ -52,7 +52,7 @@ def hebb_on_paper(answer) -> str:
         need(
             abs(scale - 1) < 1e-3,
             "The couplings stand in the right ratios to each other, but all are off by the same factor. By what does "
-            "(1.1) divide?",
+            "formula (1.1) divide?",
         )
     need(
         torch.allclose(W, right, atol=1e-4),

@@ -71,11 +71,11 @@ def need(condition: Any, reason: str) -> None:
         raise NotYet(reason)
 
 
-def check(number: str, answer: Any) -> Verdict:
+def check(number: str | float, answer: Any) -> Verdict:
     """Tell whether an answer to an exercise is right, and if not, why.
 
     Args:
-        number: of the exercise, such as "1.1".
+        number: of the exercise, such as "1.1" or 1.1.
         answer: what the exercise says that it wants. It is not changed, and neither is the state of PyTorch's
             random numbers.
 
@@ -91,6 +91,7 @@ def check(number: str, answer: Any) -> Verdict:
 
     Explained at the end of each chapter.
     """
+    number = str(number)
     if number not in EXERCISES:
         raise ValueError(f"no exercise {number!r}: choose from {', '.join(EXERCISES)}")
     wanted, judge = EXERCISES[number].wanted, EXERCISES[number].judge
