@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import keyword
 import os
 import pkgutil
 import re
@@ -33,6 +34,7 @@ ADDRESS, TAG = public_address(ROOT)
 # Commands that are not tried here, and why.
 TRIED_ELSEWHERE = {
     "SUBMISSION=03_writing.ipynb python -m pytest test_answers.py": "tests/test_course.py grades submissions with it",
+    "for s in submissions/*.ipynb; do SUBMISSION=$s python -m pytest -q test_answers.py; done": "the same, one by one",
 }
 
 
@@ -83,6 +85,12 @@ def test_python_on_a_page_runs(block, tmp_path):
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.strip(), "it shows nothing"
     assert list(tmp_path.iterdir()) == [], "it leaves files behind"
+
+
+def test_recipes_are_short():
+    for language, content in blocks(text_of(ROOT / "book" / "use.md")):
+        lines = [line for line in content.splitlines() if line.strip() and not re.match("(import|from) ", line)]
+        assert len(lines) <= 16, f"{len(lines)} lines of {language or 'commands'}: {lines[0]}"
 
 
 # Commands
@@ -237,7 +245,11 @@ def missing_in_prose(prose: str, defined: str = "") -> list[str]:
         # A class, perhaps with an attribute: of the package, or of the code on the same page.
         match = re.match(r"([A-Z]\w*[a-z]\w*)(?:\.([a-z_]\w*))?(?![\w-])", span)
         head, attribute = match.groups() if match else ("", "")
-        if not head or re.search(rf"\b(class {head}\b|{head} =|import .*\b{head}\b)", defined):
+        if (
+            not head
+            or keyword.iskeyword(head)
+            or re.search(rf"\b(class {head}\b|{head} =|import .*\b{head}\b)", defined)
+        ):
             continue
         if head not in public() or (attribute and not has(public()[head], attribute)):
             missing.append(span)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 
 import conftest
@@ -46,6 +47,10 @@ def corruption(patterns, generator):
 task = Task(source, corruption, number)
 """,
 }
+
+
+def cell_of(identity: str) -> str:
+    return next(source(cell) for cell in cells_of(BOOK / "starter.ipynb") if cell["id"] == identity)
 
 
 def run_alone(folder, changes: dict[str, str] | None = None) -> Execution:
@@ -106,7 +111,15 @@ def test_every_figure_has_alternative_text(executed):
 def test_it_reports_all_that_a_repetition_needs(executed):
     cells = cells_of(executed.path)
     (report,) = ["".join(c["outputs"][0]["text"]) for c in cells if c["id"] == "starter-report-code"]
-    for words in ("2064 floats", "redrawn-64-48", "percentile", "seed 1", "RedrawBits(count=32)", "steps", "torch"):
+    for words in (
+        "2064 floats",
+        "RandomBits(dim=64)",
+        "percentile",
+        "seed 1",
+        "RedrawBits(count=32)",
+        "steps",
+        "torch",
+    ):
         assert words in report
 
 
@@ -117,3 +130,31 @@ def test_every_marked_cell_may_be_changed(tmp_path):
     assert results["mine: floats"] == 2080
     assert results["my task: mine"] < results["my task: hebb"]
     assert results["contest: mine"] != pytest.approx(results["my task: mine"], abs=0.5)
+
+
+def test_own_grey_images_do_without_the_rules_for_bits_and_the_contest(tmp_path):
+    grey = {
+        "starter-energy-code": OTHERS["starter-energy-code"].replace(
+            "signs = 2 * x - 1", "signs = 2 * x.flatten(-2) - 1"
+        ),
+        "starter-data-code": """
+from ebmm.tasks import ImagePatterns
+
+images = torch.rand(500, 8, 8, generator=torch.Generator().manual_seed(0))
+source, number = ImagePatterns(images), 4
+""",
+        "starter-corruption-code": """
+corruption = ebmm.tasks.GaussianNoise(0.2)
+task = Task(source, corruption, number, metric="squared error")
+""",
+        "starter-evaluate-code": re.sub("rules = .*", "rules = ()", cell_of("starter-evaluate-code")),
+        "starter-contest-code": "",
+        "starter-bars": "",
+    }
+    changed = run_alone(tmp_path, grey)
+    assert not changed.error, changed.error
+    assert changed.results.keys() == {
+        f"{first}{name}{last}"
+        for name in ("mine", "mine, untrained")
+        for first, last in (("my task: ", ""), ("", ": floats"))
+    }
