@@ -149,14 +149,15 @@ def _without_solution(cell: dict) -> dict:
 
 
 def exercises_in(path: str | Path) -> list[str]:
-    """The exercises that a chapter's notebook asks, solved or not.
+    """All exercises of the chapter that a notebook holds, solved or not, and if their headings are gone.
 
     Example:
         >>> exercises_in(chapters()[0])[0]
         '1.1'
     """
     texts = ["".join(cell["source"]) for cell in _load(path)["cells"] if cell["cell_type"] == "markdown"]
-    return re.findall(r"(?m)^#+ Exercise (\d+\.\d+)", "\n\n".join(texts))
+    chapters_here = set(re.findall(r"(?m)^#+ Exercise (\d+)\.\d+", "\n\n".join(texts)))
+    return [number for number in EXERCISES if number.split(".")[0] in chapters_here]
 
 
 def grade(path: str | Path) -> dict[str, Verdict]:
@@ -171,7 +172,7 @@ def grade(path: str | Path) -> dict[str, Verdict]:
         The verdict on each exercise, by number.
 
     Raises:
-        RuntimeError: the notebook stops before its end, for example because it exits.
+        RuntimeError: the notebook stops before its end, for example because it exits, or no cell of it sets FAST.
         ImportError: nbclient is not installed.
     """
     import nbformat
@@ -182,10 +183,10 @@ def grade(path: str | Path) -> dict[str, Verdict]:
     names = {number: _name_of(number) for number in numbers}
     notebook.cells.append(nbformat.v4.new_code_cell(GRADING_CELL.format(names=names, start=VERDICTS)))
     _run(notebook, Path(path).parent)
-    said = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
+    said = "".join(o.get("text", "") for o in notebook.cells[-1].outputs if o.get("name") == "stdout")
     if VERDICTS not in said:
         raise RuntimeError(f"{path} did not run to its end: {_error_in(notebook.cells[-1]) or said!r}")
-    verdicts = json.loads(said.split(VERDICTS)[-1])
+    verdicts = json.loads(said.split(VERDICTS)[-1].splitlines()[0])
     raised = {number: _error_at(notebook, name) for number, name in names.items()}
     return {
         number: Verdict(number, right, f"{reason} Its cell raised {raised[number]}." if raised[number] else reason)
@@ -262,7 +263,9 @@ def _name_of(number: str) -> str:
 def _insert_after_parameters(notebook, source: str) -> None:
     import nbformat
 
-    places = [place for place, cell in enumerate(notebook.cells) if "parameters" in cell.metadata.get("tags", [])]
+    places = [place for place, cell in enumerate(notebook.cells) if re.search(r"(?m)^FAST\b", cell.source)]
+    if not places:
+        raise RuntimeError("no cell sets FAST: the cell of parameters is missing")
     notebook.cells.insert(places[0] + 1, nbformat.v4.new_code_cell(source))
 
 

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from ebmm.tasks import Task
+from ebmm.memory import Memory
+from ebmm.tasks import Batch, Task
 
 
 def wrong_bits(x: Tensor, patterns: Tensor) -> Tensor:
@@ -123,6 +128,72 @@ def evaluate(
         "device": describe_device(where),
         "versions": versions(),
     }
+
+
+class ContractError(ValueError):
+    """An object is no memory, or more than what its ``write`` returns travels to its ``read``."""
+
+
+def write_and_read_apart(memory: Any, batch: Batch, **told: Tensor) -> tuple[Memory, Tensor]:
+    """Write and read a batch with copies of a memory, and make sure that what is written travels by itself.
+
+    One copy writes; another one, which wrote nothing, must read the same from what was written, even when
+    other patterns have been written in between.
+
+    Args:
+        memory: any object with ``write`` and ``read``; it stays as it is.
+        batch: patterns and queries, where the memory's parameters are.
+        told: given to ``read`` as well, such as ``clamp``.
+
+    Returns:
+        What was written, and what was read, of the queries' shape. Random numbers of the caller are not touched.
+
+    Raises:
+        ContractError: no such methods, a copy cannot be made, ``write`` returns no :class:`ebmm.Memory` of B
+            memories, ``read`` returns no tensor of the queries' shape, or the copy reads something else.
+    """
+    if isinstance(memory, type) or not all(callable(getattr(memory, name, None)) for name in ("write", "read")):
+        raise ContractError(
+            "a memory is an object with the methods write and read: hand in the object, not its class and not a result"
+        )
+    try:
+        writer, reader = copy.deepcopy(memory), copy.deepcopy(memory)
+    except RuntimeError as error:
+        raise ContractError(f"the memory cannot be copied; detach the tensors that it keeps ({error})") from error
+    hidden = (
+        "write kept something in the object: another copy of it, which wrote nothing, does not read the same from what "
+        "write returned. A memory is what travels from writing to reading, and nothing else"
+    )
+    with torch.no_grad():
+        written = writer.write(batch.patterns.clone())
+        if not isinstance(written, Memory):
+            raise ContractError(f"write must return an ebmm.Memory; this is of type {type(written).__name__}")
+        if written.batch_size != len(batch.patterns):
+            raise ContractError("the tensors that write returns must begin with B, the number of memories")
+        with _same_noise():
+            by_writer = writer.read(batch.queries.clone(), written, **told)
+        writer.write(1 - batch.patterns)  # what copies share holds these now
+        try:
+            with _same_noise():
+                read = reader.read(batch.queries.clone(), written, **told)
+        except Exception as error:
+            raise ContractError(hidden) from error
+    for x in (by_writer, read):
+        if not isinstance(x, Tensor) or x.shape != batch.queries.shape:
+            found = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+            raise ContractError(f"read must return the shape of its query, {tuple(batch.queries.shape)}, not {found}")
+    if not torch.allclose(read.float(), by_writer.float(), atol=1e-3, equal_nan=True):
+        raise ContractError(hidden)
+    return written, read
+
+
+@contextmanager
+def _same_noise() -> Iterator[None]:
+    """The same random numbers of PyTorch each time; afterwards they go on as if nothing had been."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.default_generator.manual_seed(0)
+        torch.cuda.manual_seed_all(0)
+        yield
 
 
 def describe_device(device: str | torch.device) -> str:

@@ -18,14 +18,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ebmm import datasets, files, photographs, tasks
 from ebmm.contestants import Contestant, budget, contestants, hopfield_contestants, predictive_memory
-from ebmm.evaluation import describe_device, evaluate, load_results, versions
+from ebmm.evaluation import describe_device, evaluate, load_results, versions, write_and_read_apart
 from ebmm.image_contestants import image_contestants, small_paper_memory
 from ebmm.image_energies import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
-from ebmm.memory import Memory, floats_held
+from ebmm.memory import floats_held
 from ebmm.model import EBMM
 from ebmm.tasks import Task
 from ebmm.training import History, fit, pick_device, rank_and_processes
@@ -438,8 +438,8 @@ def enter(
 
     Raises:
         ValueError: no such experiment, a contestant's name as label, more floats than the experiment allows, or more
-            of them in what ``write`` returns than ``memory_floats`` says, or a ``read`` that needs more than what
-            ``write`` returned.
+            of them in what ``write`` returns than ``memory_floats`` says; a
+            :class:`~ebmm.evaluation.ContractError` where more than that travels to ``read``.
 
     Example:
         >>> from ebmm import DenseMemory
@@ -461,33 +461,14 @@ def enter(
         raise ValueError(f"{label!r} holds {memory.memory_floats} floats, and {name} allows {most}")
     parameters = memory.parameters() if isinstance(memory, nn.Module) else ()
     where = next((parameter.device for parameter in parameters), torch.device("cpu"))
-    apart = _Apart(memory)
-    with torch.no_grad():
-        written = apart.write(task.sample(1, torch.Generator().manual_seed(seed)).patterns.to(where))
+    batch = task.sample(1, torch.Generator().manual_seed(seed)).to(where)
+    written, _ = write_and_read_apart(memory, batch, **({"clamp": batch.intact} if clamp else {}))
     held = floats_held(written)
     if held > memory.memory_floats:
         said = f"the memory_floats of {label!r} are {memory.memory_floats}"
         raise ValueError(f"{said}, but what write returns holds {held:g}: {written}")
-    row = evaluate(apart, task, memories, seed=seed, device=str(where), clamp=clamp)
+    row = evaluate(copy.deepcopy(memory), task, memories, seed=seed, clamp=clamp)
     return {"experiment": name, "model": label, **row, "data": _data_of(task)}
-
-
-class _Apart:
-    """A memory that is read by a copy of itself which wrote nothing, so that only what ``write`` returns travels."""
-
-    def __init__(self, memory: Any):
-        self.writer, self.reader = copy.deepcopy(memory), copy.deepcopy(memory)
-        self.memory_floats = memory.memory_floats
-
-    def write(self, patterns: Tensor) -> Memory:
-        return self.writer.write(patterns)
-
-    def read(self, query: Tensor, memory: Memory, **told: Tensor) -> Tensor:
-        try:
-            return self.reader.read(query, memory, **told)
-        except Exception as error:
-            self.writer.read(query, memory, **told)  # raises again what does not come from reading apart
-            raise ValueError("read must do with what write returned: a copy that wrote nothing cannot read") from error
 
 
 def _data_of(task: Task) -> str:

@@ -113,16 +113,11 @@ def floats_held(memory: Mapping[str, Tensor]) -> float:
     Args:
         memory: what ``write`` returned, tensors (B, ...).
 
-    Raises:
-        TypeError: not a mapping of tensors.
-
     Example:
         >>> weight, bias = torch.eye(8).expand(3, 8, 8), torch.zeros(3, 8)
         >>> floats_held(Memory({"weight": weight, "bias": bias}))
         44.0
     """
-    if not isinstance(memory, Mapping):
-        raise TypeError(f"write must return an ebmm.Memory, a mapping of tensors, got {type(memory).__name__}")
     return sum(_different_numbers(tensor) * tensor.element_size() / 4 for tensor in memory.values())
 
 

@@ -110,7 +110,8 @@ def test_a_right_submission_passes(assignments, tmp_path):
 
 @pytest.mark.slow
 def test_a_wrong_submission_fails_and_is_told_why(assignments, tmp_path):
-    answers = {"1.1": "answer_1_1 = torch.ones(6, 6)", "1.2": "answer_1_2 = 1 / 0"}
+    noisy = "def answer_1_5(W):\n    print('out')\n    print('err', file=__import__('sys').stderr)\n    return W"
+    answers = {"1.1": "answer_1_1 = torch.ones(6, 6)", "1.2": "answer_1_2 = 1 / 0", "1.5": noisy}
     status, said = submit(assignments, tmp_path, answers)
     assert status == 1
     assert f"{len(NUMBERS)} failed" in said
@@ -147,8 +148,30 @@ def test_a_notebook_that_exits_is_reported(tmp_path, assignments):
     notebook["cells"] = [notebook["cells"][0], *code, code[0] | {"source": "import os\nos._exit(1)", "id": "exit"}]
     path = tmp_path / f"{CHAPTER}.ipynb"
     path.write_text(json.dumps(notebook), encoding="utf8")
-    with pytest.raises(RuntimeError):
+    with pytest.raises(RuntimeError, match="Kernel died"):
         course.grade(path)
+
+
+def test_a_notebook_without_parameters_is_reported(tmp_path, assignments):
+    notebook = json.loads((assignments / f"{CHAPTER}.ipynb").read_text(encoding="utf8"))
+    notebook["cells"] = [cell for cell in notebook["cells"] if "parameters" not in cell["metadata"].get("tags", [])]
+    path = tmp_path / f"{CHAPTER}.ipynb"
+    path.write_text(json.dumps(notebook), encoding="utf8")
+    with pytest.raises(RuntimeError, match="no cell sets FAST"):
+        course.grade(path)
+
+
+def test_an_exercise_counts_whatever_its_heading_has_become(tmp_path, assignments):
+    path = tmp_path / f"{CHAPTER}.ipynb"
+    text = (assignments / f"{CHAPTER}.ipynb").read_text(encoding="utf8")
+    path.write_text(text.replace("### Exercise 1.2", "### 1.2"), encoding="utf8")
+    assert course.exercises_in(path) == NUMBERS
+
+
+@pytest.mark.parametrize("options", [["--fast"], ["--figures", "--without-solutions"]])
+def test_options_that_do_not_go_together_are_refused(options, tmp_path):
+    with pytest.raises(SystemExit):
+        main(["course", *options, str(tmp_path)])
 
 
 @pytest.mark.slow

@@ -121,6 +121,7 @@ def only(kept):
 RIGHT = [
     ("1.1", BY_HEBB),
     ("1.1", BY_HEBB.double()),
+    ("1.1", BY_HEBB.numpy()),
     ("1.2", STATES),
     ("1.2", STATES | {"basins": lambda W: [side.flip(0) for side in basins(W)], "more": "(B)"}),
     ("1.3", DIAGONAL),
@@ -134,8 +135,8 @@ WRONG = [
     ("1.1", BY_HEBB[:5, :5], "must have shape (6, 6)"),
     ("1.1", BY_HEBB.triu(), "must be symmetric"),
     ("1.1", BY_HEBB + torch.eye(6) / 3, "the diagonal must be zero"),
-    ("1.1", 6 * BY_HEBB, "by what does (1.1) divide"),
-    ("1.1", 3 * BY_HEBB, "by what does (1.1) divide"),
+    ("1.1", 6 * BY_HEBB, "by what does formula (1.1) divide"),
+    ("1.1", 3 * BY_HEBB, "by what does formula (1.1) divide"),
     ("1.1", -BY_HEBB, "turned over"),
     ("1.1", 0 * BY_HEBB, "nothing is stored"),
     ("1.1", OFF_DIAGONAL / 6, "second pattern is missing"),
@@ -211,10 +212,10 @@ WRONG = [
 
 SECRET = {
     "1.1": r"1/3|2/6|0\.33",
-    "1.2": "^$",
+    "1.2": r"no longer from three|\(b\)",
     "1.3": r"\b(14|110)\b",
-    "1.4": "^$",
-    "1.5": "^$",
+    "1.4": r"mask\[|outer|\(b\)|\(c\)",
+    "1.5": None,
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 
+import numpy as np
 import torch
 
 import ebmm
@@ -51,6 +52,13 @@ def noisy(size=lambda gamma, temperature: math.sqrt(2 * gamma * temperature), si
     return step
 
 
+def drawn(noise):
+    """The step with noise from another distribution, given for a variance of one."""
+    return lambda x, slope, gamma, temperature: (
+        x - gamma * slope + math.sqrt(2 * gamma * temperature) * noise(x)
+    ).clamp(0, 1)
+
+
 def same_noise(x, slope, gamma, temperature):
     torch.manual_seed(1)
     return noisy()(x, slope, gamma, temperature)
@@ -84,6 +92,7 @@ RIGHT = [
     ("2.4", SAMPLE | {"shares": SAMPLE["shares"] | {0.01: None}}),
     ("2.5", NINE),
     ("2.5", {name: torch.tensor(part, requires_grad=True) for name, part in NINE.items()}),
+    ("2.5", {name: np.array(part) for name, part in NINE.items()}),
 ]
 
 
@@ -154,6 +163,8 @@ WRONG = [
     ("2.4", SAMPLE | {"step": noisy(lambda gamma, temperature: gamma * math.sqrt(2 * temperature))}, "multiplied by γ"),
     ("2.4", SAMPLE | {"step": noisy(lambda gamma, temperature: math.sqrt(2 * temperature))}, "does not know γ"),
     ("2.4", SAMPLE | {"step": noisy(lambda gamma, temperature: 3 * math.sqrt(gamma * temperature))}, "variance 2γτ"),
+    ("2.4", SAMPLE | {"step": drawn(lambda x: math.sqrt(12) * (torch.rand_like(x) - 0.5))}, "must be normal"),
+    ("2.4", SAMPLE | {"step": drawn(lambda x: torch.randn_like(x).sign())}, "must be normal"),
     ("2.4", SAMPLE | {"step": lambda x, slope, gamma, temperature: 0.5}, "must be a tensor"),
     ("2.4", SAMPLE | {"shares": [0, 0, 0, 0.5, 0.5]}, "must be a dict with the temperatures"),
     ("2.4", shares(0.002, (0, 0, 0, 1, 0)), "τ = 0.002: nearly all reads end at one"),
@@ -173,7 +184,7 @@ SECRET = {
     "2.2": r"2 */ *\(|0\.004|0\.36|0\.9",
     "2.3": r"2 */ *d",
     "2.4": r"0\.(14|38|39|4)\b",
-    "2.5": "^$",
+    "2.5": None,
 }
 
 

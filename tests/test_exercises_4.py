@@ -95,7 +95,9 @@ RIGHT = [
     ("4.3", {"fails at": "(a)", "largest rate": measured}),
     ("4.4", own()),
     ("4.4", ebmm.contestants.predictive_memory(64)),
+    ("4.4", own().double()),
     ("4.5", gained),
+    ("4.5", lambda wrong, N, d, floats, flipped: N * d * (entropy(flipped) - entropy(wrong / d)) / floats),
 ]
 
 WRONG = [
@@ -148,7 +150,6 @@ WRONG = [
     ("4.5", lambda *case: 2 * gained(*case), "less that after it"),
     ("4.5", lambda w, *case: gained(w, *case) if w else 0, "nothing is uncertain any more"),
     ("4.5", lambda w, *case: gained(w, *case) or 0.1, "where reading mends nothing"),
-    ("4.5", lambda w, N, d, floats, f: N * d * (entropy(f) - entropy(w / d)) / floats, "then nothing is lost"),
     ("4.5", 0.3, "must be a function"),
 ]
 

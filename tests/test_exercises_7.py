@@ -115,6 +115,18 @@ class Cosines(Files):
         return nearest(query, (memory["codes"] @ self.basis).view(*memory["codes"].shape[:2], 3, 32, 32))
 
 
+class Whole(Files):
+    """Keeps the photographs, and says otherwise."""
+
+    memory_floats = 1
+
+    def write(self, patterns, memory=None):
+        return Memory({"photographs": patterns})
+
+    def read(self, query, memory):
+        return nearest(query, memory["photographs"])
+
+
 class Stretched(Cosines):
     """The same, but in numbers that 4 bits hurt."""
 
@@ -182,6 +194,8 @@ RIGHT = [
     ("7.1", COUNTS | {"d": 42}),
     ("7.2", GUESS),
     ("7.2", GUESS | {"errors": [8.1, 227.6, 48.3]}),
+    ("7.2", GUESS | {"elsewhere": lambda m, p, q: m.read(q[:, :5], m.write(p[:, 5:]), trajectory=True)[-1]}),
+    ("7.2", GUESS | {"elsewhere": lambda m, p, q: elsewhere(m, p.double(), q.double())}),
     ("7.3", BLOCKS),
     ("7.3", BLOCKS | {"meet": [28, 24], "forge": forged_with(lambda patterns: patterns.roll(2, 1))}),
     ("7.4", Files()),
@@ -251,6 +265,7 @@ WRONG = [
     ("7.5", NOISE | {"curve": {s + 0.05: e for s, e in CURVE.items()}}, "without noise as well"),
     ("7.5", NOISE | {"curve": CURVE | {0.4: 9.0}}, "should leave a larger error"),
     ("7.5", NOISE | {"before": Cosines(), "after": Decoded(size=400)}, "as many floats"),
+    ("7.5", NOISE | {"before": Cosines(), "after": Whole()}, "as many floats"),
 ]
 
 SECRET = {

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 import ebmm
 from ebmm.__main__ import main
 from ebmm.contestants import budget
-from ebmm.evaluation import load_results
+from ebmm.evaluation import ContractError, load_results
 from ebmm.experiments import (
     EXPERIMENTS,
     OTHER_TASKS,
@@ -381,9 +381,18 @@ class Keeper(Echo):
         return torch.take_along_dim(self.kept, nearest, dim=1)
 
 
-def test_only_what_write_returns_travels_to_read():
-    with pytest.raises(ValueError, match="a copy that wrote nothing cannot read"):
-        enter("redrawn-64-48", "mine", Keeper(0), memories=1)
+class ClassKeeper(Keeper):
+    """Keeps them in the class, which copies share."""
+
+    def write(self, patterns, memory=None):
+        type(self).kept = patterns
+        return Echo.write(self, patterns)
+
+
+@pytest.mark.parametrize("memory", [Keeper(0), ClassKeeper(0)], ids=["object", "class"])
+def test_only_what_write_returns_travels_to_read(memory):
+    with pytest.raises(ContractError, match="write kept something in the object"):
+        enter("redrawn-64-48", "mine", memory, memories=1)
 
 
 def test_an_error_of_read_itself_is_shown_as_it_is():
@@ -407,7 +416,7 @@ def test_a_write_that_returns_no_memory_is_named():
         def write(self, patterns, memory=None):
             return patterns
 
-    with pytest.raises(TypeError, match="write must return an ebmm.Memory, a mapping of tensors, got Tensor"):
+    with pytest.raises(ContractError, match="write must return an ebmm.Memory; this is of type Tensor"):
         enter("redrawn-64-48", "mine", Bare(0), memories=1)
 
 

@@ -325,6 +325,8 @@ def test_the_mouse_paints_and_the_painting_falls(open_hero):
     hero.page.mouse.move(box["x"] + 0.9 * box["width"], box["y"] + 0.1 * box["height"], steps=3)
     hero.page.mouse.up()
     painted = hero.bits()
+    hero.page.mouse.click(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2, button="right")
+    assert torch.equal(hero.bits(), painted), "the right button paints"
     changed = int((painted != before).sum())
     assert changed >= 44 and (painted - before).min() == 0  # two rows of ink, no gaps
     assert f"The 3 with {changed} of its 784 pixels wrong" in hero.words()

@@ -106,14 +106,15 @@ def test_every_file_is_in_step_with_the_public_address():
     assert [str(path) for path, text in in_step(ROOT).items() if path.read_text(encoding="utf8") != text] == []
 
 
-def test_changing_the_address_and_the_version_changes_every_file(tmp_path):
+@pytest.mark.parametrize("new_tag", ["v7.8.9", "v0.2.0rc1"])
+def test_changing_the_address_and_the_version_changes_every_file(new_tag, tmp_path):
     for path in files_of_the_repository():
         if path.suffix not in {".png", ".npz", ".safetensors"}:
             copy = tmp_path / path.relative_to(ROOT)
             copy.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, copy)
     old, old_tag = public_address(ROOT)
-    new, new_tag = "https://github.com/somebody/else.where", "v7.8.9"
+    new = "https://github.com/somebody/else.where"
     config, project = tmp_path / "_config.yml", tmp_path / "pyproject.toml"
     config.write_text(config.read_text().replace(f"url: {old}\n", f"url: {new}\n"))
     project.write_text(project.read_text().replace(f'version = "{old_tag[1:]}"', f'version = "{new_tag[1:]}"'))
@@ -124,6 +125,11 @@ def test_changing_the_address_and_the_version_changes_every_file(tmp_path):
     assert subprocess.run([*command, "--check"], capture_output=True).returncode == 0
 
     assert public_address(tmp_path) == (new, new_tag)
+    project.write_text(project.read_text().replace(f'version = "{new_tag[1:]}"', 'version = "10.0"'))
+    subprocess.run(command, check=True, capture_output=True)
+    assert new_tag not in (tmp_path / "book" / "use.md").read_text(), "a second release leaves the first one's tag"
+    project.write_text(project.read_text().replace('version = "10.0"', f'version = "{new_tag[1:]}"'))
+    subprocess.run(command, check=True, capture_output=True)
     named = old.removeprefix("https://github.com/")
     kept = {path: path.read_text(encoding="utf8") for path in tmp_path.rglob("*") if path.is_file()}
     assert [path for path, text in kept.items() if named in text and "sync_address" not in path.name] == []

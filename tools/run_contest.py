@@ -28,16 +28,21 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the training")
     parser.add_argument("--out", type=Path, default=Path("data"))
     given = parser.parse_args()
-    for name, experiment in EXPERIMENTS.items():
-        if not any(fnmatch(name, pattern) for pattern in given.names):
-            continue
+    chosen = {
+        name: experiment
+        for name, experiment in EXPERIMENTS.items()
+        if any(fnmatch(name, pattern) for pattern in given.names)
+    }
+    if not chosen:
+        parser.error(f"no experiment is called {' or '.join(given.names)}")
+    for name, experiment in chosen.items():
         for model, contestant in experiment.contestants.items():
             if given.models and model not in given.models:
                 continue
             weights = None
             if contestant.training is not None:
-                weights = given.out / "checkpoints" / f"{name}-{model}.safetensors"
-                if not weights.exists():
+                weights = given.out / "checkpoints" / f"{experiment.weights or name}-{model}.safetensors"
+                if not weights.exists() and experiment.weights is None:
                     train(name, model, weights, device=given.device, seed=given.seed)
                     weights.with_suffix(".training").unlink()
             start = time.monotonic()

@@ -136,7 +136,7 @@ def in_step(root: Path) -> dict[Path, str]:
     for path in sorted(path for pattern in TEXTS for path in root.glob(pattern)):
         # OWNER/NAME stands in links to GitHub and to Colab alike; the pages live at OWNER.github.io/NAME.
         text = re.sub(rf"(?<=/){re.escape(known[1])}(?![\w-])", name, path.read_text(encoding="utf8"))
-        wanted[path] = re.sub(rf"(?<={re.escape(name)})(/blob/|@)v[\d.]+\d", rf"\g<1>{tag}", text)
+        wanted[path] = re.sub(rf"(?<={re.escape(name)})(/blob/|@)v\d[\w.]*\w", rf"\g<1>{tag}", text)
     citation = root / "CITATION.cff"
     wanted[citation] = re.sub(r"(?m)^version: .*$", f"version: {tag[1:]}", wanted[citation])
     package = root / "ebmm" / "__init__.py"

@@ -187,7 +187,7 @@ def describe_page(app, pagename, templatename, context, doctree) -> None:
     site = app.config.html_baseurl
     if pagename == app.config.root_doc:
         context["title"], context["docstitle"] = SUBTITLED, ""
-    title = html.escape(re.sub("<[^>]*>", "", context.get("title", "")))
+    title = re.sub("<[^>]*>", "", context.get("title", ""))  # escaped as it is
     about = html.escape(first_words(doctree))
     tags = {
         "og:title": title,

@@ -195,7 +195,7 @@ def _try_step(step) -> None:
     def moved(x: Tensor, slope: Tensor, gamma: float, temperature: float) -> Tensor:
         return tensor(step(x.clone(), slope.clone(), gamma, temperature), x.shape, 'What "step" returns').float()
 
-    torch.manual_seed(24)
+    torch.default_generator.manual_seed(24)
     without = moved(x, slope, 0.3, 0.0)
     need(not torch.allclose(without, (x + 0.3 * slope).clamp(0, 1)), "Without noise it goes uphill. Check the sign.")
     need(not torch.allclose(without, x - 0.3 * slope), "It leaves the box. Π clips to it.")
@@ -215,8 +215,11 @@ def _try_step(step) -> None:
         (math.sqrt(2 * temperature), "The noise does not know γ. Smaller steps ask for less noise in each."),
     ):
         need(abs(off.std() / size - 1) > 0.1, mistake)
+    tails = (off / off.std()).pow(4).mean()  # 3 where they are those of a normal distribution
     need(
-        abs(off.std() / math.sqrt(2 * gamma * temperature) - 1) < 0.1 and abs(off.mean()) < 0.1 * off.std(),
+        abs(off.std() / math.sqrt(2 * gamma * temperature) - 1) < 0.1
+        and abs(off.mean()) < 0.1 * off.std()
+        and abs(tails - 3) < 0.3,
         "The noise must be normal with mean 0 and variance 2γτ.",
     )
     noisy = moved(x, slope, 0.3, 0.5)

@@ -6,10 +6,10 @@ import copy
 import math
 
 import torch
-from torch import Tensor
 
 from ebmm.contestants import budget, predictive_memory
 from ebmm.energies import MLPEnergy
+from ebmm.evaluation import wrong_bits
 from ebmm.exercises._answers import avoid, choice, function, number, parts, seeded, tried
 from ebmm.exercises.verdict import exercise, need
 from ebmm.model import EBMM
@@ -30,7 +30,7 @@ def no_distortion(answer) -> str:
 @exercise("4.2", "a function that takes a model and a batch and returns the names of the parameters without a gradient")
 def silent_parameters(answer) -> str:
     function(answer, "The answer")
-    torch.manual_seed(4)
+    torch.default_generator.manual_seed(4)
     predictive = predictive_memory(16, hidden=8)
     with torch.no_grad():  # f starts at zero, which would silence what is behind it
         predictive.energy_network.get_parameter("head.weight").normal_(std=0.3)
@@ -110,10 +110,9 @@ def own_energy(answer) -> str:
     most = budget(64)
     need(answer.memory_floats <= most, f"It holds {answer.memory_floats} floats; {most} are allowed, biases included.")
     batch = Task(RandomBits(64), FlipBits(0.15), 16).sample(30, seeded(44))
-    _, read = tried(copy.deepcopy(answer).cpu(), batch)
-    query, error, changed = (
-        _unlike(*pair) for pair in ((batch.queries, batch.patterns), (read, batch.patterns), (read, batch.queries))
-    )
+    _, read = tried(answer, batch)
+    pairs = (batch.queries, batch.patterns), (read, batch.patterns), (read, batch.queries)
+    query, error, changed = (wrong_bits(*pair).mean().item() for pair in pairs)
     measured = f"{error:.1f} bits of 64 come back wrong, and a query has {query:.1f} wrong bits."
     need(
         error < 2 * query,
@@ -130,14 +129,9 @@ def own_energy(answer) -> str:
         f"{measured} Reading turns over as many right bits as wrong ones. Is the model trained, for 16 strings with "
         "15 % of their bits flipped? If so, start from a smaller write rate.",
     )
-    linear = _unlike(tried(predictive_memory(64), batch)[1], batch.patterns)
+    linear = wrong_bits(tried(predictive_memory(64), batch)[1], batch.patterns).mean().item()
     beside = "fewer than" if error < linear else "not yet fewer than"
     return f"{measured} That is {beside} (4.6) leaves without any training, {linear:.1f}. See where the perceptron is."
-
-
-def _unlike(some: Tensor, others: Tensor) -> float:
-    """The mean number of bits that differ, of patterns (B, N, d)."""
-    return ((some > 0.5) != (others > 0.5)).float().sum(-1).mean().item()
 
 
 def _entropy(q: float) -> float:
@@ -184,5 +178,4 @@ def bits_per_float(answer) -> str:
         "If no bit comes back wrong, nothing is uncertain any more: all that the query left open is gained.",
     )
     need(abs(measured(9.6, 16, 64, 2080, 0.15)) < 1e-3, "Nothing is gained where reading mends nothing.")
-    need(measured(30, 16, 64, 2080, 0.15) >= 0, "One may throw away what a bad memory says: then nothing is lost.")
     return "It bounds from below what a memory holds. How far a float can be filled, and what bounds it, stays open."

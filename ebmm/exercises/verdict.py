@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -98,9 +99,21 @@ def check(number: str | float, answer: Any) -> Verdict:
     if answer is None:
         return Verdict(number, False, f"Nothing was handed in. Wanted: {wanted}.")
     try:
-        with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        with _plain_torch():
             return Verdict(number, True, judge(answer))
     except NotYet as reason:
         return Verdict(number, False, str(reason))
     except Exception as error:  # whatever a student's function may raise
         return Verdict(number, False, f"Trying it raised {type(error).__name__}: {error}. Wanted: {wanted}.")
+
+
+@contextmanager
+def _plain_torch() -> Iterator[None]:
+    """PyTorch as it starts, whatever has been set before; afterwards that, and the random numbers, are as before."""
+    dtype = torch.get_default_dtype()
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())), torch.enable_grad(), torch.device("cpu"):
+        torch.set_default_dtype(torch.float32)
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)

@@ -278,6 +278,7 @@
 
   // The brush is three units wide. It puts ink where it first touched paper, and paper where it first touched ink.
   function paint(event) {
+    if (event.button) return;
     const touched = ({ clientX, clientY }) => {
       const box = picture.getBoundingClientRect();
       return [((clientX - box.left) / box.width) * SIDE, ((clientY - box.top) / box.height) * SIDE];
