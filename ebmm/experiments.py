@@ -239,7 +239,14 @@ EXPERIMENTS = {
 
 
 def find(name: str, model: str | None = None) -> tuple[Experiment, list[str]]:
-    """An experiment and the names of its chosen contestants (all of them for ``None``).
+    """An experiment and the names of its chosen contestants.
+
+    Args:
+        name: of the experiment, such as "redrawn-64-48"; ``python -m ebmm list`` names them all.
+        model: one contestant; ``None``: all of them.
+
+    Returns:
+        The experiment and a list of names.
 
     Raises:
         ValueError: no such experiment or contestant; the message lists those there are.
@@ -264,6 +271,9 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
         device: as for :func:`ebmm.fit`.
         seed: of the start weights and of the task's generator.
         changes: keyword arguments of :func:`ebmm.fit` that replace the experiment's.
+
+    Returns:
+        What :func:`ebmm.fit` returns.
 
     Raises:
         ValueError: no such experiment or contestant, or one that needs no training; the weights that training
@@ -392,7 +402,13 @@ def load_contestant(name: str, model: str, path: str | os.PathLike | None = None
 
 
 def evaluate_contestant(
-    name: str, model: str, *, memories: int = 1000, seed: int = 1, device: str = "auto", weights: str | None = None
+    name: str,
+    model: str,
+    *,
+    memories: int = 1000,
+    seed: int = 1,
+    device: str = "auto",
+    weights: str | os.PathLike | None = None,
 ) -> dict:
     """Evaluate a contestant and return its row of results.
 
@@ -404,6 +420,9 @@ def evaluate_contestant(
 
     Returns:
         What :func:`ebmm.evaluate` returns, with experiment, model, training and command.
+
+    Raises:
+        ValueError, ConnectionError: as for :func:`ebmm.evaluate` and :func:`load_contestant`.
     """
     experiment, _ = find(name, model)
     task = experiment.test or experiment.task
@@ -515,7 +534,8 @@ def show_contestant(
         device, weights: as for :func:`evaluate_contestant`.
 
     Raises:
-        ValueError: number out of range.
+        ValueError: number out of range; also as for :func:`load_contestant`.
+        ConnectionError: as for :func:`load_contestant`.
     """
     import matplotlib.pyplot as plt
 

@@ -51,12 +51,12 @@ def stored_digits() -> torch.Tensor:
     return (data.images[first] > 0.5).float()
 
 
-def falls(shown: tuple[int, ...], seed: int = 0) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def falls(shown: tuple[int, ...]) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """For each shown digit: the states after each single change, (steps, 28, 28), and their energies."""
     patterns = stored_digits()[None]
     model = ebmm.Hopfield((28, 28), rule="pseudo-inverse")
     memory = model.write(patterns)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     queries, _ = FlipBits(0.3)(patterns, generator)
     runs = []
     for digit in shown:
