@@ -49,10 +49,6 @@ def main(arguments: list[str] | None = None) -> int:
     course.add_argument("--fast", action="store_true", help="with --figures: compute less")
 
     given = parser.parse_args(arguments)
-    if given.command == "course" and given.figures is given.without_solutions is True:
-        parser.error("figures come from the chapters with their solutions: --figures or --without-solutions")
-    if given.command == "course" and given.fast and not given.figures:
-        parser.error("--fast goes with --figures")
     try:
         {"list": _list, "train": _train, "evaluate": _evaluate, "course": _course}[given.command](given)
     except (ValueError, OSError, ImportError, TrainingError) as error:
@@ -108,6 +104,10 @@ def _evaluate(given: argparse.Namespace) -> None:
 def _course(given: argparse.Namespace) -> None:
     from ebmm import course
 
+    if given.figures and given.without_solutions:
+        raise ValueError("figures come from the chapters with their solutions: --figures or --without-solutions")
+    if given.fast and not given.figures:
+        raise ValueError("--fast goes with --figures")
     if given.figures:
         written = course.figures(given.out, fast=given.fast)
     else:

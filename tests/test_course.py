@@ -169,9 +169,9 @@ def test_an_exercise_counts_whatever_its_heading_has_become(tmp_path, assignment
 
 
 @pytest.mark.parametrize("options", [["--fast"], ["--figures", "--without-solutions"]])
-def test_options_that_do_not_go_together_are_refused(options, tmp_path):
-    with pytest.raises(SystemExit):
-        main(["course", *options, str(tmp_path)])
+def test_options_that_do_not_go_together_are_refused(options, tmp_path, capsys):
+    assert main(["course", *options, str(tmp_path)]) == 1
+    assert "--figures" in capsys.readouterr().err and list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow
