@@ -36,7 +36,8 @@ NOTING_CELL = """\
 import ebmm.exercises as _exercises
 _check, _checked = _exercises.check, {}
 def _noting_check(number, answer):
-    _checked[str(number)] = answer
+    if answer is not None:
+        _checked[str(number)] = answer
     return _check(number, answer)
 _exercises.check = _noting_check"""
 

@@ -110,14 +110,14 @@ def evaluate(
             told = {"clamp": batch.intact} if clamp else {}
             recalled = model.read(batch.queries, memory, **told)
             if recalled.isnan().any():
-                raise ValueError("read returned NaN: smaller write or read rates may help")
+                raise ValueError("read returned NaN; in an EBMM, smaller write or read rates may help")
             per_memory.append(errors(recalled, batch.patterns, task.metric).mean(1).cpu())
     error = torch.cat(per_memory).double()
     p5, p95 = torch.quantile(error, torch.tensor([0.05, 0.95], dtype=torch.double)).tolist()
     return {
         "memory_floats": memory_floats,
         "patterns": task.number,
-        "corruption": repr(task.corruption),
+        "corruption": getattr(task.corruption, "__name__", None) or repr(task.corruption),
         "clamped": clamp,
         "metric": task.metric,
         "mean": error.mean().item(),
@@ -167,7 +167,10 @@ def write_and_read_apart(memory: Any, batch: Batch, **told: Tensor) -> tuple[Mem
     with torch.no_grad():
         written = writer.write(batch.patterns.clone())
         if not isinstance(written, Memory):
-            raise ContractError(f"write must return an ebmm.Memory; this is of type {type(written).__name__}")
+            raise ContractError(
+                f"write must return an ebmm.Memory; this is of type {type(written).__name__}; "
+                'wrap what is written, as in Memory({"name": tensor})'
+            )
         if written.batch_size != len(batch.patterns):
             raise ContractError("the tensors that write returns must begin with B, the number of memories")
         with _same_noise():

@@ -70,7 +70,7 @@ class Task:
         """Draw patterns and queries for B memories, on the CPU.
 
         Raises:
-            ValueError: fewer than one memory.
+            ValueError: fewer than one memory, or a corruption that calls intact what it changed.
             TypeError: the corruption does not return queries and, in bools, which elements are intact.
         """
         if memories < 1:
@@ -82,12 +82,14 @@ class Task:
         return Batch(*(torch.stack(tensors) for tensors in zip(*drawn, strict=True)))
 
     def _corrupted(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        made = self.corruption(patterns, generator)
+        made = self.corruption(patterns.clone(), generator)
         if not (isinstance(made, tuple) and len(made) == 2 and all(isinstance(part, Tensor) for part in made)):
             raise TypeError(f"a corruption must return two tensors, queries and intact, got {type(made).__name__}")
         queries, intact = made
         if intact.dtype != torch.bool:
             raise TypeError(f"a corruption must tell in bools which elements are intact, got {intact.dtype}")
+        if queries.shape == intact.shape == patterns.shape and (queries != patterns)[intact].any():
+            raise ValueError("a corruption calls elements intact that it changed: True is for those left alone")
         return queries, intact
 
 

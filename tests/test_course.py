@@ -103,6 +103,7 @@ def test_a_right_submission_passes(assignments, tmp_path):
     assert solutions.keys() == set(NUMBERS)
     assert 'check("1.1", answer_1_1)' in solutions["1.1"]
     solutions["1.1"] = solutions["1.1"].replace("answer_1_1", "mine")  # given to check, and to no name
+    solutions["1.1"] += '\ncheck("1.1", None)'
     status, said = submit(assignments, tmp_path, solutions)
     assert status == 0, said
     assert re.search(rf"{len(NUMBERS)} passed", said)
@@ -111,13 +112,19 @@ def test_a_right_submission_passes(assignments, tmp_path):
 @pytest.mark.slow
 def test_a_wrong_submission_fails_and_is_told_why(assignments, tmp_path):
     noisy = "def answer_1_5(W):\n    print('out')\n    print('err', file=__import__('sys').stderr)\n    return W"
-    answers = {"1.1": "answer_1_1 = torch.ones(6, 6)", "1.2": "answer_1_2 = 1 / 0", "1.5": noisy}
+    answers = {
+        "1.1": "answer_1_1 = torch.ones(6, 6)",
+        "1.2": "answer_1_2 = 1 / 0",
+        "1.4": "answer_1_4 = (1,",
+        "1.5": noisy,
+    }
     status, said = submit(assignments, tmp_path, answers)
     assert status == 1
     assert f"{len(NUMBERS)} failed" in said
     assert "the diagonal must be zero" in said
     assert "Nothing was handed in" in said
     assert "Its cell raised ZeroDivisionError: division by zero." in said
+    assert "Its cell raised SyntaxError" in said
 
 
 @pytest.mark.parametrize(

@@ -124,6 +124,13 @@ def test_a_row_says_what_was_measured():
     assert json.loads(json.dumps(row)) == row
 
 
+def test_a_corruption_that_is_a_function_is_called_by_its_name():
+    def noisy(patterns, generator):
+        return 1 - patterns, torch.zeros_like(patterns, dtype=torch.bool)
+
+    assert evaluate(Echo(), Task(RandomBits(8), noisy, 2), 1)["corruption"] == "noisy"
+
+
 def test_a_row_of_images_can_be_written_as_json():
     task = Task(ImagePatterns(torch.rand(9, 4, 4)), GaussianNoise(0.1), 2, "squared error")
     assert len(json.dumps(evaluate(Echo(), task, 2))) < 1000

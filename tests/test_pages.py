@@ -34,7 +34,7 @@ ADDRESS, TAG = public_address(ROOT)
 # Commands that are not tried here, and why.
 TRIED_ELSEWHERE = {
     "SUBMISSION=03_writing.ipynb python -m pytest test_answers.py": "tests/test_course.py grades submissions with it",
-    "for s in submissions/*.ipynb; do SUBMISSION=$s python -m pytest -q test_answers.py; done": "the same, one by one",
+    "for s in submissions/*.ipynb; do echo $s; SUBMISSION=$s pytest -q test_answers.py; done": "the same, one by one",
 }
 
 

@@ -170,6 +170,24 @@ def test_a_corruption_that_returns_something_else_is_refused(made, words):
         Task(RandomBits(4), made, 2).sample(1, torch.Generator())
 
 
+def test_a_corruption_cannot_damage_what_is_stored():
+    def erase(patterns, generator):
+        patterns[:] = 0
+        return patterns, torch.zeros_like(patterns, dtype=torch.bool)
+
+    batch = Task(RandomBits(64), erase, 2).sample(3, seeded())
+    assert batch.patterns.any() and not batch.queries.any()
+
+
+def test_a_mask_that_is_inverted_is_refused():
+    def inverted(patterns, generator):
+        queries, intact = FlipBits(0.3)(patterns, generator)
+        return queries, ~intact
+
+    with pytest.raises(ValueError, match="calls elements intact that it changed"):
+        Task(RandomBits(64), inverted, 2).sample(1, seeded())
+
+
 def test_a_set_of_images_is_named_by_its_shape():
     assert repr(ImagePatterns(torch.zeros(500, 8, 8))) == "ImagePatterns(500, 8, 8)"
 
