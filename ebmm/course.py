@@ -184,10 +184,10 @@ def grade(path: str | Path) -> dict[str, Verdict]:
     names = {number: _name_of(number) for number in numbers}
     notebook.cells.append(nbformat.v4.new_code_cell(GRADING_CELL.format(names=names, start=VERDICTS)))
     _run(notebook, Path(path).parent)
-    said = "".join(o.get("text", "") for o in notebook.cells[-1].outputs if o.get("name") == "stdout")
+    said = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
     if VERDICTS not in said:
         raise RuntimeError(f"{path} did not run to its end: {_error_in(notebook.cells[-1]) or said!r}")
-    verdicts = json.loads(said.split(VERDICTS)[-1].splitlines()[0])
+    verdicts = json.loads(said.split(VERDICTS)[-1].splitlines()[0])  # warnings may follow
     raised = {number: _error_at(notebook, name) for number, name in names.items()}
     return {
         number: Verdict(number, right, f"{reason} Its cell raised {raised[number]}." if raised[number] else reason)
