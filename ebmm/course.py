@@ -74,7 +74,8 @@ from ebmm.course import exercises_in, grade
 SUBMISSION = Path(os.environ.get("SUBMISSION", "nothing"))
 if not SUBMISSION.is_file():
     pytest.exit(f"SUBMISSION must name a notebook; {SUBMISSION} is no file", returncode=2)
-if not exercises_in(SUBMISSION):
+NUMBERS = exercises_in(SUBMISSION)
+if not NUMBERS:
     pytest.exit(f"{SUBMISSION} asks no exercise", returncode=2)
 
 
@@ -83,7 +84,7 @@ def verdicts():
     return grade(SUBMISSION)
 
 
-@pytest.mark.parametrize("number", exercises_in(SUBMISSION))
+@pytest.mark.parametrize("number", NUMBERS)
 def test_exercise(number, verdicts):
     if not verdicts[number]:
         pytest.fail(verdicts[number].reason, pytrace=False)

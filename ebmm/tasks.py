@@ -88,7 +88,7 @@ class Task:
         queries, intact = made
         if intact.dtype != torch.bool:
             raise TypeError(f"a corruption must tell in bools which elements are intact, got {intact.dtype}")
-        if queries.shape == intact.shape == patterns.shape and (queries != patterns)[intact].any():
+        if queries.shape == intact.shape == patterns.shape and ((queries != patterns) & intact).any():
             raise ValueError("a corruption calls elements intact that it changed: True is for those left alone")
         return queries, intact
 

@@ -111,16 +111,12 @@ def test_every_figure_has_alternative_text(executed):
 def test_it_reports_all_that_a_repetition_needs(executed):
     cells = cells_of(executed.path)
     (report,) = ["".join(c["outputs"][0]["text"]) for c in cells if c["id"] == "starter-report-code"]
-    for words in (
-        "2064 floats",
-        "RandomBits(dim=64)",
-        "percentile",
-        "seed 1",
-        "RedrawBits(count=32)",
-        "steps",
-        "torch",
-    ):
+    named = ("2064 floats", "RandomBits(dim=64)", "RedrawBits(count=32)", "percentile", "seed 1", "steps", "torch")
+    for words in named:
         assert words in report
+    (entered,) = ["".join(c["outputs"][0]["text"]) for c in cells if c["id"] == "starter-contest-code"]
+    for words in ("redrawn-64-48", "wrong bits", "percentile", "seed 1"):
+        assert words in entered
 
 
 def test_every_marked_cell_may_be_changed(tmp_path):
