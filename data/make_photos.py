@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ebmm.photographs import cifar10
+from ebmm.datasets import cifar10
 
 NUMBER = 256
 
@@ -22,7 +22,7 @@ NUMBER = 256
 def main(arguments: list[str] | None = None) -> None:
     as_written = argparse.RawDescriptionHelpFormatter
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=as_written)
-    parser.add_argument("--root", help="a folder that holds cifar-10-batches-bin/, as ebmm.photographs describes")
+    parser.add_argument("--root", help="a folder that holds cifar-10-batches-bin/, as ebmm.datasets describes")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name("photos.npz"))
     options = parser.parse_args(arguments)
     whole = cifar10("test", root=options.root)

@@ -1,14 +1,17 @@
 """Energy-based memory models: patterns written into the weights of an energy network, read by descent."""
 
-from ebmm import baselines, datasets, energies, exercises, experiments, glyphs, layers, plotting, tasks, widgets
+from ebmm import baselines, coders, datasets, energies, experiments, layers, tasks
+from ebmm._repository import VERSION
+from ebmm.dense import DenseMemory
 from ebmm.evaluation import evaluate
-from ebmm.hopfield import DenseMemory, Hopfield
+from ebmm.history import History
+from ebmm.hopfield import Hopfield
 from ebmm.memory import Memory
 from ebmm.model import EBMM
 from ebmm.tasks import Batch, Task
-from ebmm.training import History, TrainingError, fit
+from ebmm.training import TrainingError, fit
 
-__version__ = "0.1.0"
+__version__ = VERSION
 
 __all__ = [
     "EBMM",
@@ -20,15 +23,12 @@ __all__ = [
     "Task",
     "TrainingError",
     "baselines",
+    "coders",
     "datasets",
     "energies",
     "evaluate",
-    "exercises",
     "experiments",
     "fit",
-    "glyphs",
     "layers",
-    "plotting",
     "tasks",
-    "widgets",
 ]

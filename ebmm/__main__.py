@@ -10,8 +10,9 @@ import sys
 from pathlib import Path
 
 from ebmm import experiments
-from ebmm.evaluation import save_results
-from ebmm.training import PRECISIONS, TrainingError, process_group, rank_and_processes
+from ebmm.machine import PRECISIONS, process_group, rank_and_processes
+from ebmm.results import save_results
+from ebmm.training import TrainingError
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -93,7 +94,9 @@ def _evaluate(given: argparse.Namespace) -> None:
         print(f"{model:<24} {row['memory_floats']:>7} {row['mean']:>8.3f} {row['p5']:>8.3f} {row['p95']:>8.3f}")
         if given.show is not None:
             picture = (given.out.parent if given.out else Path()) / f"{given.name}-{model}.png"
-            experiments.show_contestant(
+            from ebmm.book.plotting import show_contestant
+
+            show_contestant(
                 given.name, model, given.show, picture, seed=given.seed, device=given.device, weights=given.weights
             )
             print(f"{'':<24} shown in {picture}")
@@ -102,7 +105,7 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 
 def _course(given: argparse.Namespace) -> None:
-    from ebmm import course
+    from ebmm.book import course
 
     if given.figures and given.without_solutions:
         raise ValueError("figures come from the chapters with their solutions: --figures or --without-solutions")

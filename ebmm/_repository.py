@@ -1,4 +1,5 @@
-"""The public address of the repository and the tag of this version; written from ``_config.yml``."""
+"""The public address of the repository and this version's number and tag; written by ``make address``."""
 
 REPOSITORY = "https://github.com/ebmm-book/ebmm"
+VERSION = "0.1.0"
 TAG = "v0.1.0"

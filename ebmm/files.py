@@ -1,7 +1,4 @@
-"""Where files are: in a folder the user laid out, downloaded and verified, or beside the package.
-
-The data sets of :mod:`ebmm.datasets` and :mod:`ebmm.photographs` are found by these functions.
-"""
+"""Where files are: in a folder the user laid out, downloaded and verified, or beside the package."""
 
 from __future__ import annotations
 
@@ -63,40 +60,16 @@ def data_files() -> dict[str, str]:
 
 
 def _data_folder() -> Path:
-    return folder_with("data", "registry.txt")
+    return folder_with("registry.txt", "data", "data")
 
 
-def folder_with(name: str, file: str) -> Path:
-    """The folder of the repository with this name and this file in it; FileNotFoundError where there is none."""
+def folder_with(file: str, installed: str, checkout: str) -> Path:
+    """The folder that holds this file: of the first name in the package, of the second beside it."""
     package = Path(__file__).parent
-    for folder in (package / name, package.parent / name):  # installed, or a checkout
+    for folder in (package / installed, package.parent / checkout):
         if (folder / file).exists():
             return folder
-    raise FileNotFoundError(f"no {name}/{file} in {package} (installed) or {package.parent} (checkout)")
-
-
-def check_choice(argument: str, given: str, choices) -> None:
-    """Raises ValueError for what is none of the choices."""
-    if given not in choices:
-        raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {given!r}")
-
-
-def check_size(size: int) -> None:
-    """Raises ValueError for what is no number of pixels."""
-    if not isinstance(size, int) or size < 1:
-        raise ValueError(f"size must be a whole number of pixels, at least 1, got {size!r}")
-
-
-def laid_out(root: str | os.PathLike | None, folder: str, names: list[str]) -> Path | None:
-    """The first of ``names`` in the user's own folder; ``None`` where it is to be downloaded."""
-    given = root or os.environ.get("EBMM_DATA")
-    if not given:
-        return None
-    paths = [Path(given).expanduser() / folder / name for name in names]
-    found = next((path for path in paths if path.exists()), None)
-    if found is None and root:
-        raise FileNotFoundError(f"no file {paths[0]}: leave out root={str(root)!r} to download it")
-    return found
+    raise FileNotFoundError(f"no {file} in {package / installed} (installed) or {package.parent / checkout} (checkout)")
 
 
 def cache_folder() -> Path:
@@ -136,11 +109,3 @@ def download(addresses: list[str], name: str, checksum: str, folder: Path, inste
             failures.append(f"  {address}{name}: {error}")
     lines = [f"could not download {name}:", *failures, f"Without a network, {instead}."]
     raise ConnectionError("\n".join(lines))
-
-
-def damaged(path: Path, reason: str) -> ValueError:
-    """The error to raise for a file that the user laid out."""
-    return ValueError(
-        f"{path} is damaged: {reason}. It was left as it is: lay it out again; what can be downloaded will be, "
-        "if the file is moved away"
-    )

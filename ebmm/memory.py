@@ -174,3 +174,27 @@ def check_points(
         raise ValueError(f"{name} must be finite, got NaN or infinite values")
     if (low is not None and lowest < low) or (high is not None and highest > high):
         raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got values from {lowest:g} to {highest:g}")
+
+
+def _pattern_shape(dim: int | tuple[int, ...]) -> tuple[int, ...]:
+    shape = (dim,) if isinstance(dim, int) else tuple(dim) if isinstance(dim, (tuple, list)) else ()
+    if not shape or not all(isinstance(size, int) for size in shape):
+        raise TypeError(f"dim must be a whole number or a tuple of them, got {dim!r}")
+    if min(shape) < 1:
+        raise ValueError(f"dim must be at least 1, got {dim!r}")
+    return shape
+
+
+def _written(shape: tuple[int, ...]) -> str:
+    return str(shape[0]) if len(shape) == 1 else str(shape)
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    return torch.Size(shape).numel()
+
+
+def _check_steps(steps: int) -> None:
+    if not isinstance(steps, int):
+        raise TypeError(f"steps must be a whole number, got {steps!r}")
+    if steps < 1:
+        raise ValueError(f"steps must be at least 1, got {steps}")

@@ -163,7 +163,7 @@ class ImagePatterns:
 
     Args:
         images: (M, *S), floats in [0, 1], such as ``ebmm.datasets.digits().images``, or bytes, which stand for
-            255ths, such as ``ebmm.photographs.cifar10().images``.
+            255ths, such as ``ebmm.datasets.cifar10().images``.
         threshold: binarise at this grey level; ``None`` keeps the grey levels.
         flatten: give patterns of shape (d,) instead of S.
 

@@ -2,26 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
-import json
 import math
 import os
-import re
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor, distributed, nn
 
-from ebmm.evaluation import errors, pick_device
+from ebmm.history import History, _describe, _load, _save
+from ebmm.machine import PRECISIONS, _tf32, pick_device, rank_and_processes
+from ebmm.metrics import errors
 from ebmm.tasks import Batch, Task
-
-PRECISIONS = ("float32", "tf32", "bfloat16")
 
 
 class TrainingError(RuntimeError):
@@ -44,58 +36,6 @@ def reconstruction_loss(model, batch: Batch) -> tuple[Tensor, Tensor]:
     recalled, trajectory = model.read(batch.queries, memory, trajectory=True)
     squared = (trajectory[1:] - batch.patterns).flatten(3).square().sum(-1)
     return squared.mean(), recalled
-
-
-@dataclass(repr=False)
-class History:
-    """What happened at each training step.
-
-    Attributes:
-        rows: one dict a step: step, loss, error (the task's metric on the training batch), gradient
-            norm before clipping, learning rate.
-        skipped: steps whose loss or gradient was not finite and that were not applied.
-        seconds: time spent, over all sittings.
-        metric: what the error counts.
-    """
-
-    rows: list[dict[str, float]] = field(default_factory=list)
-    skipped: int = 0
-    seconds: float = 0.0
-    metric: str = "wrong bits"
-
-    def __repr__(self) -> str:
-        last = f", last {self.metric}: {self.rows[-1]['error']:.3g}" if self.rows else ""
-        return f"History({len(self.rows)} steps, {self.skipped} skipped, {self.seconds:.0f} seconds{last})"
-
-    def column(self, name: str) -> list[float]:
-        """All values of one column, such as ``"loss"``."""
-        return [row[name] for row in self.rows]
-
-    def save(self, path: str | os.PathLike) -> None:
-        """Write as JSON."""
-        Path(path).write_text(json.dumps(asdict(self)))
-
-    def plot(self, axes=None, window: int = 25):
-        """Plot loss and error against the step, each with its running median over ``window`` steps.
-
-        Args:
-            axes: two matplotlib axes; ``None`` makes a figure.
-            window: steps of the running median, at least 1.
-
-        Returns:
-            The two axes.
-        """
-        import matplotlib.pyplot as plt
-        import pandas
-
-        axes = plt.subplots(1, 2, figsize=(8, 3))[1] if axes is None else axes
-        table = pandas.DataFrame(self.rows)
-        for ax, name, label in zip(axes, ("loss", "error"), ("loss", self.metric), strict=True):
-            (line,) = ax.plot(table["step"], table[name], alpha=0.25, linewidth=0.8)
-            smooth = table[name].rolling(window, min_periods=1).median()
-            ax.plot(table["step"], smooth, color=line.get_color())
-            ax.set(xlabel="meta-training step", ylabel=label, ylim=(0, None))
-        return axes
 
 
 def fit(
@@ -265,40 +205,6 @@ def fit(
     return history
 
 
-@contextmanager
-def process_group(device: str = "auto") -> Iterator[None]:
-    """Joins the processes that ``torchrun`` started, so that :func:`ebmm.fit` inside shares the work among them.
-
-    Outside ``torchrun``, or with one process, nothing happens. PyTorch can join once in a process's life.
-
-    Args:
-        device: as for :func:`ebmm.fit`. On CUDA each process takes the GPU of its own number.
-
-    Example:
-        >>> with process_group("cpu"):
-        ...     rank_and_processes()
-        (0, 1)
-    """
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
-        yield
-        return
-    cuda = pick_device(device).type == "cuda"
-    if cuda:
-        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group("nccl" if cuda else "gloo")
-    try:
-        yield
-    finally:
-        distributed.destroy_process_group()
-
-
-def rank_and_processes() -> tuple[int, int]:
-    """This process's number among those that train together, and how many they are: (0, 1) for one alone."""
-    if not (distributed.is_available() and distributed.is_initialized()):
-        return 0, 1
-    return distributed.get_rank(), distributed.get_world_size()
-
-
 class _Loss(nn.Module):
     """The loss as the forward pass of a module, the form in which processes can share it."""
 
@@ -312,69 +218,7 @@ class _Loss(nn.Module):
         return loss, recalled.detach()
 
 
-@contextmanager
-def _tf32(where: torch.device, allowed: bool) -> Iterator[None]:
-    """Whether CUDA's products and convolutions may round to TF32; left as it was found."""
-    if where.type != "cuda":
-        yield
-        return
-    products, convolutions = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = products.allow_tf32, convolutions.allow_tf32
-    products.allow_tf32 = convolutions.allow_tf32 = allowed
-    try:
-        yield
-    finally:
-        products.allow_tf32, convolutions.allow_tf32 = before
-
-
 def _schedule(step: int, steps: int, warmup: int) -> float:
     """The learning rate of a step, as a share of its peak."""
     cosine = 0.5 * (1 + math.cos(math.pi * step / steps))
     return min(1.0, (step + 1) / max(1, warmup)) * (0.01 + 0.99 * cosine)
-
-
-def _describe(thing) -> str:
-    """What a task or a model is, told alike in every process, with a checksum in place of each tensor."""
-    if isinstance(thing, Tensor):
-        return f"{tuple(thing.shape)} sha256 {hashlib.sha256(thing.cpu().numpy().tobytes()).hexdigest()[:16]}"
-    if is_dataclass(thing):
-        parts = [f"{part.name}={_describe(getattr(thing, part.name))}" for part in fields(thing)]
-        return f"{type(thing).__name__}({', '.join(parts)})"
-    if inspect.isfunction(thing):
-        return thing.__qualname__
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
-
-
-def _save(path, settings, model, optimiser, drawn, history) -> None:
-    """Save all that the next step depends on; the file is replaced in one stroke."""
-    state = {
-        "settings": settings,
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "generator": drawn,
-        "torch": torch.get_rng_state(),
-        "history": asdict(history),
-    }
-    partial = f"{path}.partial"
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, partial)
-    os.replace(partial, path)
-
-
-def _load(path, settings, model, optimiser, generator) -> History:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        there = {"precision": "float32"} | state["settings"]  # older checkpoints do not say
-    except Exception as error:  # torch.load raises whatever the damage makes it stumble over
-        raise ValueError(f"{path} is no whole checkpoint of ebmm.fit ({error}): delete it to start anew") from error
-    differing = {name: (there.get(name), here) for name, here in settings.items() if there.get(name) != here}
-    if differing:
-        raise ValueError(
-            f"{path} is a checkpoint of another run; (there, here) differ in {differing}: "
-            f"delete it to start anew, or give another path"
-        )
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    generator.set_state(state["generator"])
-    torch.set_rng_state(state["torch"])
-    return History(**state["history"])

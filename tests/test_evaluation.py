@@ -8,7 +8,8 @@ from torch import nn
 import ebmm
 from ebmm import EBMM, Hopfield, Memory, Task, evaluate
 from ebmm.energies import PredictiveEnergy
-from ebmm.evaluation import errors, load_results, save_results, squared_error, wrong_bits
+from ebmm.metrics import errors, squared_error, wrong_bits
+from ebmm.results import load_results, save_results
 from ebmm.tasks import FlipBits, GaussianNoise, ImagePatterns, RandomBits, RedrawBits
 
 TASK = Task(RandomBits(16), FlipBits(0.2), number=3)

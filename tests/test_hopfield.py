@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ebmm import Task, evaluate, fit, tasks
 from ebmm.coders import Decoder, Encoder
-from ebmm.hopfield import DenseMemory, Hopfield
+from ebmm.dense import DenseMemory
+from ebmm.hopfield import Hopfield
 from ebmm.memory import Memory
 
 RULES = ("hebb", "storkey", "pseudo-inverse")

@@ -138,7 +138,7 @@ def test_changing_the_address_and_the_version_changes_every_file(new_tag, tmp_pa
     for path in [*tmp_path.glob("book/*.ipynb"), tmp_path / "ebmm" / "_repository.py", config]:
         assert new in kept[path] and new_tag in kept[path] and old_tag not in kept[path]
     assert f"version: {new_tag[1:]}\n" in kept[tmp_path / "CITATION.cff"]
-    assert f'__version__ = "{new_tag[1:]}"' in kept[tmp_path / "ebmm" / "__init__.py"]
+    assert f'VERSION = "{new_tag[1:]}"' in kept[tmp_path / "ebmm" / "_repository.py"]
 
 
 # What the pages say
@@ -246,7 +246,7 @@ def test_wheel_carries_the_data_and_loads_it(tmp_path):
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"ebmm/py.typed", "ebmm/data/digits.npz", "ebmm/data/registry.txt"} <= set(names)
-    assert {f"ebmm/book/{chapter}.ipynb" for chapter in CHAPTERS} <= set(names)
+    assert {f"ebmm/chapters/{chapter}.ipynb" for chapter in CHAPTERS} <= set(names)
     assert wheel.stat().st_size < 20e6
     assert "ebmm/data/checkpoints/redrawn-64-48-ebmm.safetensors" in names
     assert not [name for name in names if "binary-" in name and name.endswith(".safetensors")]
@@ -261,8 +261,8 @@ assert ebmm.datasets.__file__.startswith({str(installed)!r}), ebmm.datasets.__fi
 path = str(ebmm.files.data_path("digits.npz"))
 assert path.startswith({str(installed)!r}), path
 assert len(ebmm.datasets.digits()) >= 100
-import ebmm.course
-print(len(ebmm.course.export("course", solutions=False)))
+import ebmm.book.course
+print(len(ebmm.book.course.export("course", solutions=False)))
 """
     outcome = run(code, tmp_path)
     assert outcome.returncode == 0, outcome.stderr

@@ -15,11 +15,12 @@ from safetensors import safe_open
 from torch import nn
 
 import ebmm
-from ebmm import EBMM, History, Memory, Task, experiments, fit, training
+from ebmm import EBMM, History, Memory, Task, fit, training
 from ebmm.__main__ import main
 from ebmm.energies import GatedRNNEnergy
+from ebmm.experiments import runs
+from ebmm.machine import process_group, rank_and_processes
 from ebmm.tasks import FlipBits, RandomBits
-from ebmm.training import process_group, rank_and_processes
 
 QUIET = {"progress": False, "device": "cpu"}
 RUN = {"steps": 20, "memories": 4, "save_every": 5, "learning_rate": 1e-2, "warmup": 0} | QUIET
@@ -190,9 +191,9 @@ def test_processes_that_start_at_different_steps_are_refused(monkeypatch, tmp_pa
 
 @pytest.mark.parametrize("rank", [0, 1])
 def test_only_the_first_process_writes_weights(rank, monkeypatch, tmp_path):
-    monkeypatch.setattr(experiments, "rank_and_processes", lambda: (rank, 2))
-    monkeypatch.setattr(experiments, "fit", lambda *_, **__: History())
-    experiments.train("flipped-64-16", "ebmm", tmp_path / "weights.safetensors", device="cpu")
+    monkeypatch.setattr(runs, "rank_and_processes", lambda: (rank, 2))
+    monkeypatch.setattr(runs, "fit", lambda *_, **__: History())
+    runs.train("flipped-64-16", "ebmm", tmp_path / "weights.safetensors", device="cpu")
     assert (tmp_path / "weights.safetensors").exists() is (rank == 0)
 
 

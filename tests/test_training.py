@@ -21,8 +21,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ebmm import EBMM, Batch, History, Hopfield, Memory, Task, TrainingError, evaluate, fit
 from ebmm.baselines import KanervaMachine
 from ebmm.energies import GatedRNNEnergy, MLPEnergy, PredictiveEnergy
+from ebmm.history import _describe
+from ebmm.machine import _tf32, pick_device
 from ebmm.tasks import FlipBits, ImagePatterns, RandomBits
-from ebmm.training import _describe, _Loss, _tf32, pick_device, reconstruction_loss
+from ebmm.training import _Loss, reconstruction_loss
 
 matplotlib.use("Agg")
 TASK = Task(RandomBits(8), FlipBits(0.1), number=2)

@@ -19,8 +19,8 @@ import matplotlib
 import torch
 
 import ebmm
+from ebmm.book.plotting import COLOURS, use_style
 from ebmm.datasets import digits
-from ebmm.plotting import COLOURS, use_style
 from ebmm.tasks import FlipBits
 
 if TYPE_CHECKING:

@@ -15,8 +15,8 @@ import time
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ebmm.evaluation import save_results
 from ebmm.experiments import EXPERIMENTS, evaluate_contestant, train
+from ebmm.results import save_results
 
 
 def main() -> None:

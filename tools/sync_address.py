@@ -23,9 +23,10 @@ ROOT = Path(__file__).resolve().parent.parent
 TEXTS = ["README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "book/*.md", "data/README.md"]
 
 REPOSITORY_MODULE = '''\
-"""The public address of the repository and the tag of this version; written from ``_config.yml``."""
+"""The public address of the repository and this version's number and tag; written by ``make address``."""
 
 REPOSITORY = "{address}"
+VERSION = "{version}"
 TAG = "{tag}"
 '''
 
@@ -139,16 +140,13 @@ def in_step(root: Path) -> dict[Path, str]:
         wanted[path] = re.sub(rf"(?<={re.escape(name)})(/blob/|@)v\d[\w.]*\w", rf"\g<1>{tag}", text)
     citation = root / "CITATION.cff"
     wanted[citation] = re.sub(r"(?m)^version: .*$", f"version: {tag[1:]}", wanted[citation])
-    package = root / "ebmm" / "__init__.py"
-    version = f'__version__ = "{tag[1:]}"'
-    wanted[package] = re.sub(r"(?m)^__version__ = .*$", version, package.read_text(encoding="utf8"))
     config = root / "_config.yml"
     settings = re.sub(r"(?m)^  branch: \S+", f"  branch: {tag}", config.read_text(encoding="utf8"))
     wanted[config] = re.sub(r"(?m)^  baseurl: \S+", f"  baseurl: {pages_of(address)}", settings)
     year = yaml.safe_load(wanted[config])["copyright"]
     for path in sorted(root.glob("book/*.ipynb")):
         wanted[path] = sync_notebook(path.read_text(encoding="utf8"), path.name, address, tag, year)
-    wanted[module] = REPOSITORY_MODULE.format(address=address, tag=tag)
+    wanted[module] = REPOSITORY_MODULE.format(address=address, version=tag[1:], tag=tag)
     return wanted
 
 

@@ -24,8 +24,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
-from ebmm.evaluation import describe_device, pick_device, versions
 from ebmm.experiments import EXPERIMENTS
+from ebmm.machine import describe_device, pick_device, versions
 from ebmm.tasks import Batch
 from ebmm.training import reconstruction_loss
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import html
 import re
+import sys
 import textwrap
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from PIL import Image
 from sphinx.transforms import SphinxTransform
 from sphinx.transforms.post_transforms import SphinxPostTransform
 
-import ebmm
+import ebmm  # noqa: F401, whose names are looked up in sys.modules
 
 MARKED = re.compile(r"(:\w+:`[^`]*`|``.*?``|`[^`]*`)")
 SPECIAL = re.compile(r"([*|]|(?<=\w)_(?!\w))")
@@ -64,11 +65,9 @@ def skip_tuple_fields(app, what, name, obj, skip, options) -> bool | None:
 def resolve_public_name(app, env, node, content):
     """A link to `ebmm.EBMM` leads to where the class is documented, `ebmm.model`."""
     package, _, name = node.get("reftarget", "").rpartition(".")
-    public = (
-        getattr(ebmm, name, None)
-        if package == "ebmm" and node.get("refdomain") == "py"
-        else None
-    )
+    if node.get("refdomain") != "py" or package.split(".")[0] != "ebmm":
+        return None
+    public = getattr(sys.modules.get(package), name, None)
     if not hasattr(public, "__module__"):
         return None
     target = f"{public.__module__}.{public.__qualname__}"

@@ -1,0 +1,122 @@
+"""Energies whose memory is a list of slots: the dense associative memory, of patterns or of their codes."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ebmm.coders import given_or_default, sign_coders
+from ebmm.layers import MemoryLinear, MemorySlots
+
+
+class DenseEnergy(nn.Module):
+    """The dense associative memory, ``E(x) = −1/β · log Σᵢ exp(β mᵢᵀs) + ½‖s‖²`` with ``s = 2x − 1`` (chapter 2).
+
+    From Krotov & Hopfield (2016) and Ramsauer et al. (2020). Its slots mᵢ are writable here, so it can be
+    written by gradient steps; :class:`ebmm.DenseMemory` stores patterns in the slots verbatim instead.
+
+    Args:
+        features: d, size of a pattern.
+        slots: how many slots. The memory holds slots · d floats.
+        beta: inverse temperature, above 0.
+
+    Shape:
+        x: (..., d). returns: (...).
+
+    Example:
+        >>> DenseEnergy(4, slots=3)(torch.rand(2, 5, 4)).shape
+        torch.Size([2, 5])
+    """
+
+    writable = ("memory",)
+
+    def __init__(self, features: int, slots: int, beta: float = 1.0):
+        super().__init__()
+        self.pattern_shape = (features,)
+        self.beta = beta
+        self.memory = MemoryLinear(features, slots, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = 2 * x - 1
+        return -torch.logsumexp(self.beta * self.memory(signs), -1) / self.beta + 0.5 * signs.square().sum(-1)
+
+
+class CompressedDenseEnergy(nn.Module):
+    """A dense associative memory whose slots hold codes, which may be shorter than patterns (chapter 5).
+
+    ``E(x) = ½‖s‖² − 1/β · log Σᵢ exp(β yᵢᵀs)`` with ``s = 2x − 1`` and ``yᵢ = 2 decoder(mᵢ) − 1``, what slot i
+    stands for. The slots mᵢ are writable; the coders and β are static. From a query, one gradient step of
+    size 1/4 goes to the mean of the yᵢ, weighted by how well they agree with it.
+
+    It has its own writing loss, ``−1/γ · log Σᵢ exp(−γ/2 ‖mᵢ − e/2‖²)`` with ``e = encoder(x)``: half the squared
+    distance from *half* the code to the nearest slot. One gradient step on it, of size 2, mirrors that slot
+    about e/2, so that an empty slot, close to the origin, lands on the code. A slot that holds another
+    code is further from e/2 than an empty one, by about half the code's length squared, and is left alone.
+    Patterns written one after the other thus find a slot each; written all at once they share one.
+    This energy is ours, not the paper's.
+
+    Args:
+        features: d, the size of a pattern, or its shape S.
+        slots: how many patterns there is room for. The memory holds slots · width floats.
+        width: C, size of a code.
+        encoder: maps patterns (M, *S) in [0, 1] to codes (M, C); ``None``, for vectors only: that of
+            :func:`ebmm.coders.sign_coders`, which suits independent bits.
+        decoder: maps codes (M, C) to patterns (M, *S) in [0, 1]; ``None`` as for the encoder.
+        inverse_temperature: start value of β, above 0. Where a share p of random bits is flipped,
+            ``½ ln((1 − p)/p)`` makes that mean the posterior mean: 0.55 for a quarter.
+        sharpness: γ. High, so that writing chooses one slot even where two are almost as near.
+
+    Shape:
+        x: (..., *S). returns: (...), the writing loss with ``writing=True``.
+
+    Raises:
+        ValueError: no coders given for patterns that are not vectors, or codes longer than these.
+
+    Example:
+        >>> energy = CompressedDenseEnergy(128, slots=96, width=86)
+        >>> energy(torch.rand(2, 5, 128)).shape
+        torch.Size([2, 5])
+        >>> sum(p.numel() for p in energy.memory.parameters())
+        8256
+    """
+
+    writable = ("memory",)
+    own_writing_loss = True
+    share = 0.5  # of the code, that slots are compared with when writing
+
+    def __init__(
+        self,
+        features: int | tuple[int, ...],
+        slots: int,
+        width: int,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        inverse_temperature: float = 0.55,
+        sharpness: float = 1e5,
+    ):
+        super().__init__()
+        self.pattern_shape = (features,) if isinstance(features, int) else tuple(features)
+        self.encoder, self.decoder = given_or_default(
+            encoder, decoder, self.pattern_shape, lambda d: sign_coders(d, width)
+        )
+        self.memory = MemorySlots(slots, width)
+        self.log_inverse_temperature = nn.Parameter(torch.tensor(math.log(inverse_temperature)))
+        self.sharpness = sharpness
+
+    def forward(self, x: Tensor, writing: bool = False) -> Tensor:
+        slots = self.memory()
+        return self.writing_loss(x, slots) if writing else self.reading_energy(x, slots)
+
+    def writing_loss(self, x: Tensor, slots: Tensor) -> Tensor:
+        lead = x.shape[: x.dim() - len(self.pattern_shape)]
+        part = self.share * self.encoder(x.reshape(-1, *self.pattern_shape)).unflatten(0, lead)
+        overlap = part @ slots.mT - 0.5 * slots.square().sum(-1).unsqueeze(-2)
+        return 0.5 * part.square().sum(-1) - torch.logsumexp(self.sharpness * overlap, -1) / self.sharpness
+
+    def reading_energy(self, x: Tensor, slots: Tensor) -> Tensor:
+        signs = 2 * x.flatten(-len(self.pattern_shape)) - 1
+        stored = 2 * self.decoder(slots.flatten(0, -2)).reshape(*slots.shape[:-1], -1) - 1
+        beta = self.log_inverse_temperature.exp()
+        return 0.5 * signs.square().sum(-1) - torch.logsumexp(beta * signs @ stored.mT, -1) / beta

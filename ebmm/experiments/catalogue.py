@@ -1,0 +1,234 @@
+"""All experiments by name: strings, images, lessons, and tests on other data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+
+from ebmm import datasets, tasks
+from ebmm.energies import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
+from ebmm.experiments.contest import Contestant, Experiment
+from ebmm.experiments.images import image_contestants, small_paper_memory
+from ebmm.experiments.strings import budget, contestants, hopfield_contestants, predictive_memory
+from ebmm.tasks import Task
+
+
+def contest(name: str, about: str, task: Task, dim: int) -> Experiment:
+    """All contestants of chapter 5 at one task, each within d(d+1)/2 floats."""
+    about = f"{about}; {budget(dim)} floats"
+    return Experiment(name, about, task, contestants(dim, task.number))
+
+
+REDRAWN = {
+    **{
+        f"binary-{number}": contest(
+            f"binary-{number}",
+            f"128 bits, {number} patterns, 64 random bits redrawn (Table 1 of the paper)",
+            Task(tasks.RandomBits(128), tasks.RedrawBits(64), number),
+            128,
+        )
+        for number in (16, 32, 48, 64, 96)
+    },
+    **{
+        f"redrawn-64-{number}": contest(
+            f"redrawn-64-{number}",
+            f"64 bits, {number} patterns, 32 random bits redrawn (Table 1 at half the size)",
+            Task(tasks.RandomBits(64), tasks.RedrawBits(32), number),
+            64,
+        )
+        for number in (8, 16, 24, 32, 48)
+    },
+}
+
+
+OTHER_TASKS = {
+    f"{kind}-{dim}-{number}": contest(
+        f"{kind}-{dim}-{number}", f"{dim} bits, {number} patterns, {words}", Task(source, corruption, number), dim
+    )
+    for dim in (64, 128)
+    for kind, number, words, source, corruption in (
+        ("flipped", dim // 2, "15 % of the bits flipped", tasks.RandomBits(dim), tasks.FlipBits(0.15)),
+        ("erased", dim // 2, "half of the bits erased to 0", tasks.RandomBits(dim), tasks.EraseBits(dim // 2)),
+        (
+            "correlated",
+            dim,
+            "correlated bits, half of them redrawn",
+            tasks.CorrelatedBits(dim, factors=dim // 4, noise=0.05),
+            tasks.RedrawBits(dim // 2),
+        ),
+    )
+}
+
+
+BLOCK_32, BLOCK_64, BITS_32 = tasks.NoiseBlock(16), tasks.NoiseBlock(32), tasks.NoiseBlock(16, binary=True)
+
+
+INK = 0.3  # the grey level from which a pixel of a character counts as ink
+
+
+# What is trained on, what is tested on. The few characters there are to train on come turned and shifted.
+OMNIGLOT = (
+    tasks.LazyImages(partial(datasets.omniglot, "background", size=32), INK, tasks.turned_and_shifted),
+    tasks.LazyImages(partial(datasets.omniglot, "evaluation", size=32), INK),
+)
+
+
+CIFAR10 = (
+    tasks.LazyImages(partial(datasets.cifar10, "train"), variations=tasks.mirrored),
+    tasks.LazyImages(partial(datasets.cifar10, "test")),
+)
+
+
+TINY_IMAGENET = (
+    tasks.LazyImages(partial(datasets.tiny_imagenet, "train"), variations=tasks.mirrored),
+    tasks.LazyImages(partial(datasets.tiny_imagenet, "val")),
+)
+
+
+MNIST = tasks.LazyImages(partial(datasets.mnist, "test", size=32), INK)
+
+
+def omniglot_contest(name: str, floats: int, paper: Callable) -> Experiment:
+    """64 characters a memory; nobody has seen the alphabets of the test."""
+    return Experiment(
+        name,
+        f"64 Omniglot characters of 32 x 32, a 16 x 16 block replaced by noise; {floats} floats",
+        Task(OMNIGLOT[0], BLOCK_32, 64),
+        image_contestants((32, 32), floats, 0.1, partial(paper, (32, 32))),
+        Task(OMNIGLOT[1], BLOCK_32, 64),
+    )
+
+
+def photograph_contest(
+    name: str, about: str, floats: int, paper: Callable, size: int, block: tasks.NoiseBlock, sources: tuple
+) -> Experiment:
+    """64 photographs a memory."""
+    train, test = (Task(source, block, 64, "squared error") for source in sources)
+    shape = (3, size, size)
+    return Experiment(
+        name,
+        f"64 {about} of {size} x {size}, a block of half the side replaced by noise; {floats} floats",
+        train,
+        image_contestants(shape, floats, 0.5, partial(paper, shape)),
+        test,
+    )
+
+
+def other_test(name: str, about: str, trained: str, source: tasks.LazyImages, block: tasks.NoiseBlock) -> Experiment:
+    """Weights of another experiment, tested on other images or other noise."""
+    experiment = IMAGES[trained]
+    return replace(
+        experiment,
+        name=name,
+        about=f"{about}; weights of {trained}",
+        test=Task(source, block, 64),
+        weights=trained,
+    )
+
+
+CONV_FLOATS = (2308, 3462, 4616, 9232, 11540, 13848, 16156)  # 1154 for each memory channel of the paper's network
+
+
+LINEAR_FLOATS = (3084, 4112, 5140, 8224, 10794, 13878, 16448)  # 257 for each memory unit
+
+
+IMAGES = {
+    **{
+        f"omniglot-conv-{floats}": omniglot_contest(
+            f"omniglot-conv-{floats}", floats, partial(ResNetConvEnergy, dyn=floats // 1154)
+        )
+        for floats in CONV_FLOATS
+    },
+    **{
+        f"omniglot-fc-{floats}": omniglot_contest(
+            f"omniglot-fc-{floats}", floats, partial(ResNetLinearEnergy, dyn=floats // 257)
+        )
+        for floats in LINEAR_FLOATS
+    },
+    **{
+        f"cifar-conv-{floats}": photograph_contest(
+            f"cifar-conv-{floats}", "CIFAR-10 photographs", floats,
+            partial(ResNetConvEnergy, dyn=floats // 1154), 32, BLOCK_32, CIFAR10,
+        )
+        for floats in CONV_FLOATS
+    },
+    "imagenet64-conv": photograph_contest(
+        "imagenet64-conv", "Tiny-ImageNet photographs", 18448,
+        resnet_conv_energy_64, 64, BLOCK_64, TINY_IMAGENET,
+    ),
+}  # fmt: skip
+
+
+# The paper's network at a size that a CPU can train, on ever more characters: each lesson starts from the one before.
+LESSONS = {
+    f"omniglot-lesson-{number}": Experiment(
+        f"omniglot-lesson-{number}",
+        f"{number} Omniglot character{'s' if number > 1 else ''}, a small network of the paper's kind, 4624 floats",
+        Task(OMNIGLOT[0], BLOCK_32, number),
+        {"ebmm-paper": Contestant(partial(small_paper_memory, (32, 32), 8), training)},
+        Task(OMNIGLOT[1], BLOCK_32, number),
+        after=before,
+    )
+    for number, before, training in (
+        (1, None, {"steps": 1200, "memories": 16}),
+        (2, "omniglot-lesson-1", {"steps": 2000, "memories": 8}),
+        (4, "omniglot-lesson-2", {"steps": 2000, "memories": 6}),
+        (8, "omniglot-lesson-4", {"steps": 2000, "memories": 3}),
+        (16, "omniglot-lesson-8", {"steps": 2000, "memories": 2}),
+    )
+}
+
+
+TRANSFER = {
+    **{
+        f"mnist-conv-{floats}": other_test(
+            f"mnist-conv-{floats}", "64 MNIST digits, never trained on", f"omniglot-conv-{floats}", MNIST, BLOCK_32
+        )
+        for floats in CONV_FLOATS
+    },
+    **{
+        f"omniglot-bits-{floats}": other_test(
+            f"omniglot-bits-{floats}", "64 Omniglot characters, a block of random bits",
+            f"omniglot-conv-{floats}", OMNIGLOT[1], BITS_32,
+        )
+        for floats in CONV_FLOATS
+    },
+}  # fmt: skip
+
+
+EXPERIMENTS = {
+    "flipped-64-16": Experiment(
+        "flipped-64-16",
+        "64 bits, 16 patterns, 15 % of the bits flipped, 2080 floats (chapter 4)",
+        Task(tasks.RandomBits(64), tasks.FlipBits(0.15), 16),
+        {"ebmm": Contestant(partial(predictive_memory, 64), {"steps": 10000, "learning_rate": 2e-3, "memories": 16})}
+        | hopfield_contestants(64),
+    ),
+    **REDRAWN,
+    **OTHER_TASKS,
+    **IMAGES,
+    **LESSONS,
+    **TRANSFER,
+}
+
+
+def find(name: str, model: str | None = None) -> tuple[Experiment, list[str]]:
+    """An experiment and the names of its chosen contestants.
+
+    Args:
+        name: of the experiment, such as "redrawn-64-48"; ``python -m ebmm list`` names them all.
+        model: one contestant; ``None``: all of them.
+
+    Returns:
+        The experiment and a list of names.
+
+    Raises:
+        ValueError: no such experiment or contestant; the message lists those there are.
+    """
+    if name not in EXPERIMENTS:
+        raise ValueError(f"no experiment {name!r}: choose from {', '.join(EXPERIMENTS)}")
+    experiment = EXPERIMENTS[name]
+    if model is not None and model not in experiment.contestants:
+        raise ValueError(f"{name} has no model {model!r}: choose from {', '.join(experiment.contestants)}")
+    return experiment, list(experiment.contestants) if model is None else [model]

@@ -1,0 +1,49 @@
+"""What an experiment is: a task, and the memories that compete in it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from torch import nn
+
+from ebmm.tasks import Task
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A memory in an experiment.
+
+    Attributes:
+        build: makes the memory, untrained.
+        training: keyword arguments of :func:`ebmm.fit`, ``steps`` among them; ``None``: nothing to train.
+        clamp: tell the memory which elements of a query are intact.
+        start: the contestant of the same experiment whose trained coders this one starts its training with.
+    """
+
+    build: Callable[[], nn.Module]
+    training: dict | None = None
+    clamp: bool = False
+    start: str | None = None
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """A task and its contestants, by name.
+
+    Attributes:
+        name, about: for lists.
+        task: what is trained on.
+        contestants: by name.
+        test: what is evaluated on; ``None``: the training task, whose patterns never come twice.
+        weights: the experiment whose trained weights are evaluated here; ``None``: this one.
+        after: the experiment whose trained weights of the same contestant training starts from; ``None``: none.
+    """
+
+    name: str
+    about: str
+    task: Task
+    contestants: dict[str, Contestant] = field(default_factory=dict)
+    test: Task | None = None
+    weights: str | None = None
+    after: str | None = None

@@ -1,0 +1,137 @@
+"""A memory of one's own in an experiment: what it must keep to, and its row."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ebmm.evaluation import evaluate
+from ebmm.experiments.catalogue import find
+from ebmm.experiments.results import _data_of
+from ebmm.memory import Memory, floats_held
+from ebmm.tasks import Batch
+
+
+def enter(
+    name: str, label: str, memory: Any, *, memories: int = 1000, seed: int = 1, clamp: bool = False
+) -> dict[str, Any]:
+    """Evaluate a memory of your own in an experiment, and return its row for the tables of the others.
+
+    Args:
+        name: of the experiment.
+        label: what the memory is called in tables, none of the contestants' names.
+        memory: any object with ``write``, ``read`` and ``memory_floats``, trained or not; a module is evaluated where
+            its parameters are. It may hold as many floats as the largest contestant. Copies of it write and read.
+        memories, seed, clamp: as for :func:`ebmm.evaluate`; with these memories and this seed, it is asked what the
+            contestants were asked for the rows that the book ships.
+
+    Returns:
+        What :func:`ebmm.evaluate` returns, with experiment, model (the label) and data.
+
+    Raises:
+        ValueError: no such experiment, a contestant's name as label, more floats than the experiment allows, or more
+            of them in what ``write`` returns than ``memory_floats`` says; a
+            :class:`~ebmm.experiments.ContractError` where more than that travels to ``read``.
+
+    Example:
+        >>> from ebmm import DenseMemory
+        >>> memory = DenseMemory(64, 32, full="overwrite")
+        >>> row = enter("redrawn-64-48", "a list", memory, memories=10)
+        >>> row["model"], row["memory_floats"], row["mean"] < 16
+        ('a list', 2048, True)
+
+    Explained on the page "Use it".
+    """
+    experiment, contestants = find(name)
+    task = experiment.test or experiment.task
+    if label in contestants:
+        raise ValueError(f"{label!r} is the name of a contestant of {name}: choose another one")
+    with torch.random.fork_rng(devices=[]):
+        built: list[Any] = [contestant.build() for contestant in experiment.contestants.values()]
+    most = max(contestant.memory_floats for contestant in built)
+    if memory.memory_floats > most:
+        raise ValueError(f"{label!r} holds {memory.memory_floats} floats, and {name} allows {most}")
+    parameters = memory.parameters() if isinstance(memory, nn.Module) else ()
+    where = next((parameter.device for parameter in parameters), torch.device("cpu"))
+    batch = task.sample(1, torch.Generator().manual_seed(seed)).to(where)
+    written, _ = write_and_read_apart(memory, batch, **({"clamp": batch.intact} if clamp else {}))
+    held = floats_held(written)
+    if held > memory.memory_floats:
+        said = f"the memory_floats of {label!r} are {memory.memory_floats}"
+        raise ValueError(f"{said}, but what write returns holds {held:g}: {written}")
+    row = evaluate(copy.deepcopy(memory), task, memories, seed=seed, clamp=clamp)
+    return {"experiment": name, "model": label, **row, "data": _data_of(task)}
+
+
+class ContractError(ValueError):
+    """An object is no memory, or more than what its ``write`` returns travels to its ``read``."""
+
+
+def write_and_read_apart(memory: Any, batch: Batch, **told: Tensor) -> tuple[Memory, Tensor]:
+    """Write and read a batch with copies of a memory, and make sure that what is written travels by itself.
+
+    One copy writes; another one, which wrote nothing, must read the same from what was written, even when
+    other patterns have been written in between.
+
+    Args:
+        memory: any object with ``write`` and ``read``; it stays as it is.
+        batch: patterns and queries, where the memory's parameters are.
+        told: given to ``read`` as well, such as ``clamp``.
+
+    Returns:
+        What was written, and what was read, of the queries' shape. Random numbers of the caller are not touched.
+
+    Raises:
+        ContractError: no such methods, a copy cannot be made, ``write`` returns no :class:`ebmm.Memory` of B
+            memories, ``read`` returns no tensor of the queries' shape, or the copy reads something else.
+    """
+    if isinstance(memory, type) or not all(callable(getattr(memory, name, None)) for name in ("write", "read")):
+        raise ContractError(
+            "a memory is an object with the methods write and read: hand in the object, not its class and not a result"
+        )
+    try:
+        writer, reader = copy.deepcopy(memory), copy.deepcopy(memory)
+    except RuntimeError as error:
+        raise ContractError(f"the memory cannot be copied; detach the tensors that it keeps ({error})") from error
+    hidden = (
+        "write kept something in the object: another copy of it, which wrote nothing, does not read the same from what "
+        "write returned. A memory is what travels from writing to reading, and nothing else"
+    )
+    with torch.no_grad():
+        written = writer.write(batch.patterns.clone())
+        if not isinstance(written, Memory):
+            raise ContractError(
+                f"write must return an ebmm.Memory; this is of type {type(written).__name__}; "
+                'wrap what is written, as in Memory({"name": tensor})'
+            )
+        if written.batch_size != len(batch.patterns):
+            raise ContractError("the tensors that write returns must begin with B, the number of memories")
+        with _same_noise():
+            by_writer = writer.read(batch.queries.clone(), written, **told)
+        writer.write(1 - batch.patterns)  # what copies share holds these now
+        try:
+            with _same_noise():
+                read = reader.read(batch.queries.clone(), written, **told)
+        except Exception as error:
+            raise ContractError(hidden) from error
+    for x in (by_writer, read):
+        if not isinstance(x, Tensor) or x.shape != batch.queries.shape:
+            found = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+            raise ContractError(f"read must return the shape of its query, {tuple(batch.queries.shape)}, not {found}")
+    if not torch.allclose(read.float(), by_writer.float(), atol=1e-3, equal_nan=True):
+        raise ContractError(hidden)
+    return written, read
+
+
+@contextmanager
+def _same_noise() -> Iterator[None]:
+    """The same random numbers of PyTorch each time; afterwards they go on as if nothing had been."""
+    with torch.random.fork_rng(devices=range(torch.cuda.device_count())):
+        torch.default_generator.manual_seed(0)
+        torch.cuda.manual_seed_all(0)
+        yield

@@ -1,0 +1,146 @@
+"""Who takes part in the image contests of chapters 6 and 7, and at which size.
+
+As in :mod:`ebmm.experiments.strings`, nobody holds more memory floats than the budget in the experiment's name. Whoever
+has coders has the same ones, :func:`ebmm.coders.image_coders`, and those whose codes are as wide as ours
+start from the same autoencoder, trained beforehand.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+
+from torch import nn
+
+from ebmm.baselines import MANN, Autoencoder, DifferentiablePlasticity, KanervaMachine, LSTMMemory, MemoryNetwork
+from ebmm.coders import image_coders
+from ebmm.dense import DenseMemory
+from ebmm.energies import InpaintingEnergy, ResNetConvEnergy
+from ebmm.experiments.contest import Contestant
+from ebmm.model import EBMM
+
+NUMBER = 64  # patterns in a memory, as in the paper
+
+
+LABELS = {  # for tables and figures, in their order
+    "ebmm": "EBMM, our entry",
+    "memory-network": "Memory network, same coders",
+    "autoencoder": "Autoencoder, told the slot",
+    "ebmm-paper": "EBMM, the paper's network",
+    "mann": "MANN",
+    "kanerva": "Kanerva machine",
+    "plasticity": "Plasticity",
+    "lstm": "LSTM",
+    "dense": "List of as many as fit",
+}
+
+
+Shape = tuple[int, ...]
+
+
+def inpainting_memory(shape: Shape, floats: int, level: float) -> EBMM:
+    """Our entry: slots of codes, written by one gradient step each, read by two steps from the query.
+
+    Example:
+        >>> inpainting_memory((32, 32), 4616, 0.1).memory_floats
+        4608
+    """
+    width = floats // NUMBER
+    energy = InpaintingEnergy(shape, NUMBER, width, *image_coders(shape, width, level))
+    return EBMM(
+        energy, write_steps=1, read_steps=2, sequential=True, gradient_term=False, decay_term=False,
+        write_rate=2.5, read_rate=0.9,
+    )  # fmt: skip
+
+
+def paper_memory(energy: Callable[[], nn.Module]) -> EBMM:
+    """The paper's own network: all patterns written at once by 5 steps, read by 5."""
+    return EBMM(energy(), projection="straight-through", write_rate=(1e-2, 1e-4, 1e-4), read_rate=0.1)
+
+
+def small_paper_memory(shape: Shape, dyn: int) -> EBMM:
+    """The same with half of all channels, 3 steps each and without the gradient term; it holds 578 · dyn floats.
+
+    Example:
+        >>> small_paper_memory((32, 32), 8).memory_floats
+        4624
+    """
+    energy = ResNetConvEnergy(shape, dyn, hidden=64, widths=(16, 32), inside=32, outside=64, head=256)
+    return EBMM(
+        energy, projection="straight-through", gradient_term=False, decay_term=False, write_steps=3, read_steps=3,
+        write_rate=(0.03, 1e-4, 1e-4), read_rate=3.0,
+    )  # fmt: skip
+
+
+def slotted(kind: type, shape: Shape, floats: int, level: float, **options) -> nn.Module:
+    """A memory with one slot a pattern: :class:`Autoencoder` or :class:`MemoryNetwork`."""
+    width = floats // NUMBER
+    return kind(shape, NUMBER, width, *image_coders(shape, width, level), **options)
+
+
+def mann(shape: Shape, floats: int, level: float, heads: int = 4, controller: int = 200) -> MANN:
+    """A row a pattern, with what is left after each row's bookkeeping."""
+    width = floats // NUMBER
+    row = width - 1 - heads
+    encoder, _ = image_coders(shape, width, level)
+    _, decoder = image_coders(shape, controller + heads * row, level)
+    return MANN(shape, NUMBER, row, heads, controller, encoder, decoder, code_width=width)
+
+
+def kanerva_machine(shape: Shape, floats: int, level: float) -> KanervaMachine:
+    """As many rows of our code's width as the budget allows beside their covariance."""
+    width = floats // NUMBER
+    rows = int((math.sqrt((2 * width + 1) ** 2 + 8 * floats) - (2 * width + 1)) / 2)
+    encoder, decoder = image_coders(shape, width, level)
+    return KanervaMachine(shape, rows, width, encoder=encoder, decoder=decoder)
+
+
+def lstm_memory(shape: Shape, floats: int, level: float, width: int = 128) -> LSTMMemory:
+    """Four layers, whose outputs and cells are the memory."""
+    hidden = floats // 8
+    encoder, _ = image_coders(shape, width, level)
+    _, decoder = image_coders(shape, 4 * hidden, level)
+    return LSTMMemory(shape, hidden, 4, encoder, decoder, width)
+
+
+def plasticity(shape: Shape, floats: int, level: float) -> DifferentiablePlasticity:
+    """A symmetric trace of n(n + 1)/2 floats."""
+    units = int((math.sqrt(8 * floats + 1) - 1) / 2)
+    return DifferentiablePlasticity(shape, units, None, 3, *image_coders(shape, units, level))
+
+
+def image_contestants(shape: Shape, floats: int, level: float, paper: Callable[[], nn.Module]) -> dict[str, Contestant]:
+    """Every memory of an image contest.
+
+    Args:
+        shape: S of an image.
+        floats: the budget of a memory of 64 patterns.
+        level: the images' mean grey, roughly.
+        paper: makes the paper's energy at this budget.
+    """
+    same = shape, floats, level
+    long = {"learning_rate": 1e-3, "memories": 4}
+    return {
+        "autoencoder": Contestant(
+            partial(slotted, Autoencoder, *same), {"steps": 6000, "learning_rate": 2e-3, "memories": 1}
+        ),
+        "ebmm": Contestant(
+            partial(inpainting_memory, *same), {"steps": 1200, "learning_rate": 2e-3, "memories": 1},
+            start="autoencoder",
+        ),
+        "ebmm-paper": Contestant(
+            partial(paper_memory, paper), {"steps": 20000, "learning_rate": 3e-4, "memories": 16, "clip": 0.3}
+        ),
+        "memory-network": Contestant(
+            partial(slotted, MemoryNetwork, *same), {"steps": 300, "learning_rate": 1e-2, "memories": 1},
+            start="autoencoder",
+        ),
+        "mann": Contestant(partial(mann, *same), {"steps": 5000, **long}),
+        "kanerva": Contestant(partial(kanerva_machine, *same), {"steps": 3000, **long}, start="autoencoder"),
+        "plasticity": Contestant(partial(plasticity, *same), {"steps": 5000, **long}),
+        "lstm": Contestant(partial(lstm_memory, *same), {"steps": 3000, **long}),
+        "dense": Contestant(
+            partial(DenseMemory, shape, max(1, floats // math.prod(shape)), beta=2.0, full="overwrite")
+        ),
+    }  # fmt: skip

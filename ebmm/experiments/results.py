@@ -1,0 +1,34 @@
+"""The rows that come with the book."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from ebmm import files, tasks
+from ebmm.experiments.catalogue import find
+from ebmm.results import load_results
+from ebmm.tasks import Task
+
+
+def _data_of(task: Task) -> str:
+    return task.source.name if isinstance(task.source, tasks.LazyImages) else repr(task.source)
+
+
+def shipped_rows(names: Iterable[str]) -> list[dict]:
+    """Rows of the results files that come with the book; an experiment that has not been run has none.
+
+    Args:
+        names: of experiments.
+
+    Raises:
+        ValueError: no such experiment, or a damaged file.
+        ConnectionError: a file must be downloaded and cannot be.
+
+    Example:
+        >>> rows = shipped_rows(["flipped-64-16", "flipped-128-64"])
+        >>> {row["model"] for row in rows} >= {"ebmm", "hebb"}
+        True
+    """
+    shipped = files.data_files()
+    paths = [f"results/{find(name)[0].name}.json" for name in names]
+    return [row for path in paths if path in shipped for row in load_results(files.data_path(path))]

@@ -1,0 +1,472 @@
+"""Every chapter runs, in time, with results within bounds, and has all that a chapter must have."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+import timeit
+
+import pytest
+from conftest import CHAPTERS, IMAGE_CHAPTERS, ROOT, run_chapter, source
+from sync_address import INSTALL_CELL, public_address
+
+SECONDS = 60  # for a chapter run FAST, on a machine that counts to three million in 0.2 seconds
+
+
+def slowness() -> float:
+    """How many times slower than that machine this one is now, at least 1."""
+    times = timeit.repeat("sum(i * i for i in range(3_000_000))", number=1, repeat=3)
+    return max(1.0, min(times) / 0.2)
+
+
+# What each chapter's results must lie between when it runs FAST.
+BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
+    "01_hopfield": {
+        "opening: digits recalled from 25 % flips": (10, 10),
+        "largest energy change of one update": (-1, -1e-3),
+        "synchronous: share whose energy rose": (0.9, 1),
+        "synchronous: share of two-cycles": (0.9, 1),
+        "inverse recalled": (1, 1),
+        "three digits: queries that end in the mixture": (3, 3),
+        "three digits: mixture is lower than": (3, 3),
+        "random strings: mixture energy per unit": (-0.39, -0.365),
+        "first step, load 14 %: measured over predicted": (0.5, 1.1),
+        "load 30 %: run over first step": (5, 9),
+        "mean overlap of two digits": (0.6, 0.72),
+        "digits, Hebb: wrong pixels at 2": (0, 0),
+        "digits, Hebb: wrong pixels at 3": (55, 90),
+        "random strings, Hebb: wrong at most patterns": (0, 0.1),
+        "hebb, load 14 %, 10 % flipped: % wrong": (0.5, 5),
+        "hebb, load 25 %, 10 % flipped: % wrong": (16, 24),
+        "hebb, load 40 %, 10 % flipped: % wrong": (28, 33),
+        "storkey, load 14 %, 10 % flipped: % wrong": (0, 0.2),
+        "storkey, load 25 %, 10 % flipped: % wrong": (1.5, 5),
+        "storkey, load 40 %, 10 % flipped: % wrong": (14, 19),
+        "pseudo-inverse, load 14 %, 10 % flipped: % wrong": (0, 0.05),
+        "pseudo-inverse, load 25 %, 10 % flipped: % wrong": (0, 0.2),
+        "pseudo-inverse, load 40 %, 10 % flipped: % wrong": (0.7, 2.2),
+        "hebb, load 14 %, from the pattern: % wrong": (0.2, 3),
+        "hebb, 512 units, load 20 %, from the pattern: % wrong": (20, 30),
+        "pseudo-inverse, load 60 %, from the pattern: % wrong": (0, 0.01),
+        "digits: wrong pixels of the last, Storkey": (0, 5),
+        "digits: mean wrong pixels, pseudo-inverse": (0, 0.5),
+        "erased half: digits recalled free": (2, 6),
+        "erased half: digits recalled clamped": (10, 10),
+        "Table 1: largest gap to the paper, clamped": (0, 3),
+        "Table 1: largest gap to the paper, free": (30, 40),
+        "Table 1: clamped rows outside the tolerance": (0, 0),
+        "Table 1: largest gap live to shipped": (0, 4.5),
+        "exercise 3: wrong bits, diagonal cleared": (0.8, 3),
+        "exercise 3: wrong bits, diagonal kept": (2.5, 6),
+        "exercise 5: wrong bits before": (27, 37),
+        "exercise 5: wrong bits, best": (0, 6),
+    },
+    "02_reading": {
+        "plateau_slope": (0.001, 0.02),
+        "distance_too_small": (0.08, 0.11),
+        "distance_best_constant": (0.02, 0.04),
+        "distance_too_large": (0.4, 0.65),
+        "coordinates_at_corners": (0.99, 1.0),
+        "hopfield_jump_error": (0.0, 0.6),
+        "hopfield_descent_error": (0.0, 0.4),
+        "distance_one_step_size": (0.02, 0.035),
+        "distance_shrinking": (0.012, 0.026),
+        "distance_momentum": (0.005, 0.014),
+        "distance_both": (0.005, 0.013),
+        "distance_learned": (0.005, 0.014),
+        "arrived_one_step_size": (0.2, 0.35),
+        "arrived_both": (0.38, 0.55),
+        "heavy_momentum_in_own_basin": (0.85, 0.98),
+        "dense_update_gap": (0, 1e-5),
+        "minima_smallest_beta": (1, 1),
+        "minima_middle_beta": (4, 4),
+        "minima_largest_beta": (5, 5),
+        "dense_error_most_patterns": (0, 0.4),
+        "hebb_error_64_patterns": (20, 25),
+        "dense_is_a_list": (0.98, 1),
+        "digits_erased_pseudo_inverse": (65, 95),
+        "digits_erased_dense": (12, 40),
+        "digits_told_pseudo_inverse": (0, 5),
+        "digits_told_dense": (0, 0.5),
+        "rattle_tanh": (0, 1e-4),
+        "rattle_relu": (1e-3, 2e-2),
+    },
+    "03_writing": {
+        "hebb difference": (0, 1e-6),
+        "delta rule difference": (0, 1e-5),
+        "storkey difference": (0, 1e-5),
+        "energy alone, step 1": (14, 21),
+        "energy alone, step 100": (14, 21),
+        "error step 1": (14, 21),
+        "level hebb": (14, 21),
+        "level storkey": (5.5, 10),
+        "level pseudo-inverse": (1.0, 2.6),
+        "error last": (1.0, 2.6),
+        "steps of the quadratic energy": (2, 5),
+        "distance to pseudo-inverse, last": (0, 0.005),
+        "ridge best": (0.7, 2.0),
+        "steps random strings": (5, 10),
+        "steps digits": (200, 600),
+        "digits, wrong pixels at step 1": (60, 140),
+        "digits, wrong pixels at step 100": (0, 2),
+        "plane recall loss": (0.05, 0.26),
+        "query error": (14, 16),
+        "deep after 5, best rate": (14, 16),
+        "deep without reading, best": (14, 16),
+        "deep last": (0, 1.0),
+        "deep steps to 1 percent": (80, 450),
+        "deep steps, best rate": (50, 250),
+        "cosine after 5": (0.05, 0.5),
+        "five steps, from another memory": (20, 40),
+        "fresh leaf error": (0, 1e-5),
+        "reused leaf error": (0.1, 10),
+        "third order, ebmm.layers.LayerNorm": (0, 1e-6),
+    },
+    "04_learning_to_write": {
+        "largest difference by hand": (0, 1e-6),
+        "floats": (2080, 2080),
+        "plane queries": (0.0127, 0.0129),
+        "plane trained": (0.001, 0.006),
+        "wrong percent ebmm": (0.0, 3.0),
+        "wrong percent hebb": (14, 22),
+        "wrong percent storkey": (5, 10),
+        "wrong percent pseudo-inverse": (0.5, 3.0),
+        "shipped wrong percent": (0, 0.5),
+        "share of energy drop in first step": (0.5, 1.0),
+        "share of zero gradients from write rate 0.6": (0.5, 1.0),
+        "wrong bits from write rate 0.1": (0, 4),
+        "wrong bits from write rate 0.6": (25, 45),
+        "training seconds": (0, 180),
+    },
+    "05_contest": {
+        "small contest: most floats within the budget": (520, 528),
+        "small contest: ebmm-linear": (0.05, 0.7),
+        "small contest: echo": (3.7, 4.3),
+        "small contest: nearest": (0, 0.05),
+        "small contest: pseudo-inverse": (6, 8.5),
+        "small contest: pseudo-inverse-clamped": (0.8, 1.8),
+        "small contest: dense": (3.7, 4.7),
+        "audit: floats held beyond those counted, outside of symmetric matrices": (0, 0),
+        "portraits: share of floats changed, memory network": (0.03, 0.05),
+        "portraits: share of floats changed, our entry": (0.03, 0.05),
+        "portraits: share of floats changed, pseudo-inverse": (0.9, 1),
+        "Table 1: hebb-clamped at 96": (15.9, 17),
+        "Table 1: hebb at 96": (47, 50),
+        "Table 1: untrained at 96": (0, 0.3),
+        "Table 1: ebmm at 96": (0, 0.02),
+        "Table 1: memory-network-plain at 96": (8, 12.6),
+        "Table 1: nearest at 96": (0, 0.05),
+        "order: dense memory, early minus late": (10, 14),
+        "slots used one by one": (48, 48),
+        "slots used all at once": (30, 44),
+        "slots used from start values of 0.05": (47.5, 48),
+        "slots used from start values of 1.5": (24, 38),
+        "decoding 86 numbers: linear": (9, 11.5),
+        "decoding 86 numbers: 24 steps of descent": (0, 0.1),
+        "decoding 86 numbers: a hundred steps": (0, 0.05),
+        "decoding 86 numbers: perceptron": (9, 14),
+        "ablation: as built": (0.5, 1.1),
+        "ablation: five decoder steps": (0.9, 2),
+        "ablation: eighty decoder steps": (0.4, 1),
+        "ablation: three read steps": (0.5, 1.1),
+        "ablation: written all at once": (12, 18),
+        "ablation: write size 1": (8, 14),
+        "ablation: start values of 1": (20, 28),
+        "ablation: soft choice of slot, γ = 1": (28, 36),
+        "ablation: packed, trained": (0.3, 1),
+        "ablation: nearest stored string": (0.3, 1),
+        "width 64 of 64": (0.3, 1.2),
+        "width 28 of 64": (14, 20),
+        "correlated strings, untrained": (2, 4.5),
+        "correlated strings, trained": (1, 4.5),
+        "bits per float, perfect recall of 96": (1.2, 1.21),
+        "most bits per float: untrained": (1.15, 1.21),
+        "bits a float needed: linear code": (3, 6),
+        "seeds: trainings": (5, 5),
+        "seeds: least": (0.5, 0.62),
+        "seeds: most": (0.5, 0.62),
+        "exercise 1: strings at the cliff": (128, 128),
+        "exercise 2: not told": (0.3, 0.9),
+        "exercise 2: told": (0, 0.05),
+        "exercise 3: gone of the first 48": (10, 15),
+        "exercise 3: wrong bits of the last 12": (18, 30),
+        "exercise 4: my memory": (0, 0.05),
+    },
+    "06_characters": {
+        "query": (120, 136),
+        "blank block": (35, 60),
+        "too large: list of 4": (110, 160),
+        "too large: list of all 64": (0, 5),
+        "too large: Hopfield, told the block": (0, 6),
+        "Hebb on patches: difference": (0, 1e-5),
+        "lesson of 1: own": (0, 1),
+        "lesson of 1: empty": (60, 120),
+        "lesson of 1: others'": (100, 200),
+        "code of 36: wrong pixels": (18, 40),
+        "code of 72: wrong pixels": (6, 16),
+        "code of 144: wrong pixels": (1, 8),
+        "right slot: plain": (0.9, 1),
+        "right slot: robust": (0.97, 1),
+        "slots used": (63.5, 64),
+        "reading: query": (120, 136),
+        "reading: step 1": (2, 12),
+        "reading: step 5": (2, 12),
+        "reading: original": (0, 0),
+        "share of the fall in step 1": (0.98, 1),
+        "ablation at 4616: memory network: plain distance, returns the blend": (6, 18),
+        "ablation at 4616: memory network, then two steps down our energy": (3, 9),
+        "ablation at 4616: our entry: robust distance, two steps down": (3, 9),
+        "sizes below the paper's curve": (5, 7),
+        "sizes above the paper's curve": (0, 0),
+        "ebmm at 4616": (5.5, 6.5),
+        "memory-network at 4616": (10, 11.5),
+        "mnist-conv-4616: ebmm": (5, 6),
+        "omniglot-bits-4616: ebmm": (6.3, 7.3),
+        "digits here: wrong pixels": (2, 9),
+        "never written: pixels changed": (80, 130),
+        "never written: distance to the nearest stored": (5, 20),
+        "stored, undamaged: pixels changed": (0, 3),
+        "empty memory: wrong pixels": (80, 130),
+        "separated: undamaged": (0.98, 1),
+        "separated: damaged": (0.95, 1),
+        "separated: damaged friend, undamaged stranger": (0.3, 0.6),
+        "exercise 1: all writable": (73856, 73856),
+        "exercise 2: memory network, told": (2, 8),
+        "exercise 3: block of 24, ours": (80, 120),
+        "exercise 3: 15 % flipped, memory network": (5, 16),
+        "exercise 4: caught": (0.95, 1),
+        "exercise 5: separated": (0.8, 1),
+    },
+    "07_photographs": {
+        "query": (100, 120),
+        "painted block": (25, 55),
+        "list of all 64: error": (0, 1),
+        "list of one: error": (250, 550),
+        "code of 36: error": (28, 42),
+        "code of 72: error": (20, 30),
+        "code of 144: error": (10, 19),
+        "side by side at 4616: our entry": (6.5, 10),
+        "side by side at 4616: memory network": (20, 32),
+        "side by side at 4616: JPEG": (15, 25),
+        "bytes of the JPEG at 4616": (55, 72),
+        "our entry: inside": (5.5, 9),
+        "our entry: outside": (0.8, 2.5),
+        "memory network: inside": (5, 9),
+        "memory network: outside": (12, 22),
+        "sizes below the paper's curve": (5, 7),
+        "sizes above the paper's curve": (0, 0),
+        "least gain on the memory network": (2, 4),
+        "ebmm at 4616": (7.6, 8.5),
+        "memory-network at 4616": (23, 27),
+        "bits enough at 4616": (3, 6),
+        "code of 72 numbers at few bits": (22, 30),
+        "smallest JPEG: error": (35, 50),
+        "exercise 1: numbers a number of the code stands for": (42, 43),
+        "exercise 2: painted": (30, 65),
+        "exercise 2: another memory": (150, 260),
+        "exercise 3: block of 8, ours": (1.5, 4.5),
+        "exercise 3: block of 24, ours": (40, 110),
+        "exercise 3: forged, ours": (7, 16),
+        "exercise 4: JPEG memory": (1.5, 6),
+        "exercise 5: noise of 0.4": (60, 500),
+    },
+}
+
+
+def outside(chapter: str, results: dict) -> dict:
+    """What lies outside its bounds, and the bounds."""
+    bounds = BOUNDS[chapter].items()
+    return {name: (results[name], between) for name, between in bounds if not between[0] <= results[name] <= between[1]}
+
+
+def load(chapter: str) -> dict:
+    return json.loads((ROOT / "book" / f"{chapter}.ipynb").read_text(encoding="utf8"))
+
+
+def tags(cell: dict) -> list[str]:
+    return cell["metadata"].get("tags", [])
+
+
+def faults(notebook: dict) -> list[str]:
+    """What a notebook lacks to be a chapter."""
+    cells = notebook["cells"]
+    texts = [cell for cell in cells if cell["cell_type"] == "markdown"]
+    codes = [cell for cell in cells if cell["cell_type"] == "code"]
+    prose = "\n\n".join(map(source, texts))
+    code = "\n\n".join(map(source, codes))
+    address, tag = public_address(ROOT)
+    install = INSTALL_CELL.format(address=address, tag=tag).rstrip("\n")
+    head = "\n".join(source(cell) for cell in cells[:5] if cell["cell_type"] == "markdown")
+    parameters = [cell for cell in codes if "parameters" in tags(cell)]
+    exercises = re.findall(r"(?m)^#+ Exercise (\d+\.\d+)", prose)
+    solutions = {
+        title[2]: (title[1], cell)
+        for cell in codes
+        if (title := re.match(r"# ?@title (Solution|A start for) (\d+\.\d+)\n", source(cell)))
+    }
+
+    found = []
+    if any(cell["outputs"] or cell["execution_count"] for cell in codes) or "widgets" in notebook["metadata"]:
+        found.append("it carries outputs: make format")
+    if not (cells[0]["cell_type"] == "markdown" and re.match(r"# \S", source(cells[0]))):
+        found.append("it does not begin with a title")
+    if "colab.research.google.com" not in source(cells[1]):
+        found.append("its second cell is not the badge row: make address")
+    for words in ("You will learn", "You need", "Time"):
+        if words not in head:
+            found.append(f"no {words!r} at its head")
+    if source(codes[0]) != install:
+        found.append("its first code cell is not the install cell: make address")
+    if len(parameters) != 1:
+        found.append(f"{len(parameters)} cells are tagged parameters, one should be")
+    else:
+        for line in ("FAST: bool = False", 'DEVICE: str = "auto"', "SEED: int = 0", 'RESULTS: str = ""'):
+            if line not in source(parameters[0]):
+                found.append(f"its parameters cell lacks {line}")
+    if len(exercises) < 4:
+        found.append("fewer than four exercises")
+    if sorted(exercises) != sorted(solutions):
+        found.append(f"exercises {exercises}, but solutions to {list(solutions)}")
+    for number, (kind, cell) in solutions.items():
+        if "hide-cell" not in tags(cell):
+            found.append(f"the solution of {number} is not folded by hide-cell")
+        if cell["metadata"].get("cellView") != "form":
+            found.append(f"the solution of {number} is not folded in Colab: its metadata lack cellView: form")
+        if kind == "Solution" and "assert " not in source(cell):
+            found.append(f"the solution of {number} asserts nothing")
+    for heading in ("Summary", "Further reading"):
+        if not re.search(rf"(?m)^#+ .*{heading}", prose):
+            found.append(f"no heading {heading!r}")
+    if not re.search(r"\b(frames|grid)\(", code):
+        found.append("no slider: frames(...) or grid(...) of ebmm.book.widgets")
+    for pattern, name in [
+        (r"(?m)^(```+|:::+) *\{", "a MyST directive"),
+        (r"\{[a-z:]+\}`", "a MyST role"),
+        (r"\\(eq)?ref\b|\\label\b", r"\ref or \label"),
+        (r"(?m)^\\begin\{", "a LaTeX environment outside of $$"),
+    ]:
+        if match := re.search(pattern, prose):
+            found.append(f"{name}, which only the book can show: {match[0]!r}")
+    if "results = " not in source(codes[-1]) or "RESULTS" not in source(codes[-1]):
+        found.append("its last code cell does not write results")
+    return found
+
+
+def test_the_chapters_are_there_and_in_the_contents():
+    contents = (ROOT / "book" / "_toc.yml").read_text()
+    assert set(BOUNDS) == set(CHAPTERS)
+    for chapter in CHAPTERS:
+        title = source(load(chapter)["cells"][0]).splitlines()[0].removeprefix("# ")
+        assert f"- file: {chapter}\n        title: {int(chapter[:2])}. {title}\n" in contents
+
+
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapter_has_all_that_a_chapter_must_have(chapter):
+    assert faults(load(chapter)) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_chapter_runs_in_time_with_results_within_bounds(chapter, execute_chapter):
+    before = sorted((ROOT / "book").iterdir())
+    execution = execute_chapter(chapter)
+    assert not execution.error, execution.error
+    assert execution.seconds <= SECONDS * slowness()
+    assert sorted((ROOT / "book").iterdir()) == before, "it left files behind"
+    assert BOUNDS.get(chapter), f"no bounds for {chapter}, whose results are {execution.results}"
+    assert outside(chapter, execution.results) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", CHAPTERS)
+def test_every_figure_has_alternative_text_and_there_is_one_beside_the_slider(chapter, execute_chapter):
+    drawn = [
+        cell
+        for cell in json.loads(execute_chapter(chapter).path.read_text())["cells"]
+        if any(kind.startswith("image/") for output in cell.get("outputs", []) for kind in output.get("data", {}))
+    ]
+    assert drawn, "no static figure"
+    without = [
+        source(cell) for cell in drawn if len(cell["metadata"].get("mystnb", {}).get("image", {}).get("alt", "")) < 20
+    ]
+    assert without == []
+
+
+def shown(path) -> str:
+    """All text that a chapter put out."""
+    cells = json.loads(path.read_text())["cells"]
+    outputs = [output for cell in cells for output in cell.get("outputs", [])]
+    texts = [output.get("text", output.get("data", {}).get("text/markdown", "")) for output in outputs]
+    return "\n".join("".join(text) for text in texts)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("chapter", "words"),
+    [
+        ("06_characters", "These are not Omniglot"),
+        ("07_photographs", "The larger ones are no photographs of that size"),
+    ],
+)
+def test_without_data_or_network_a_chapter_says_what_it_shows_instead(chapter, words, tmp_path):
+    nowhere = {"EBMM_DATA": str(tmp_path / "data"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    nowhere |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    nowhere |= {"no_proxy": "", "NO_PROXY": ""}
+    execution = run_chapter(chapter, tmp_path, nowhere)
+    assert not execution.error, execution.error
+    assert words in shown(execution.path)
+    assert execution.results["official images"] == 0
+    assert outside(chapter, execution.results) == {}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("chapter", "data"), [("06_characters", "omniglot"), ("07_photographs", "tiny-imagenet")])
+def test_a_chapter_shows_the_official_data_where_there_are_any(chapter, data, official, execute_chapter):
+    official(data)
+    assert execute_chapter(chapter).results["official images"] == 1
+    assert "These are not" not in (said := shown(execute_chapter(chapter).path)) and "no photographs of" not in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("chapter", IMAGE_CHAPTERS)
+def test_the_same_notebook_trains_through_its_parameters(chapter, tmp_path, official):
+    data = official("omniglot" if chapter == "06_characters" else "cifar10")
+    models = ["autoencoder", "ebmm", "memory-network"]
+    small, out = {"STEPS": 1, "MEMORIES": 1, "DEVICE": "cpu", "MODELS": " ".join(models)}, tmp_path / "trained"
+    execution = run_chapter(chapter, tmp_path, {"EBMM_DATA": str(data)}, TRAIN=True, OUT=str(out), **small)
+    assert not execution.error, execution.error
+    (name,) = {path.stem for path in out.glob("*.json")}
+    assert {path.name for path in out.glob("*.safetensors")} == {f"{name}-{model}.safetensors" for model in models}
+    rows = {row["model"]: row for row in json.loads((out / f"{name}.json").read_text())}
+    for model in models:
+        assert rows[model]["steps trained"] == 1 and rows[model]["training"]["device"].startswith("cpu")
+        assert execution.results[f"trained: {model}"] == rows[model]["mean"]
+
+
+BREAKS = {
+    "it carries outputs": lambda cells: cells[-1].update(execution_count=3),
+    "it does not begin with a title": lambda cells: cells[0].update(source="No title"),
+    "not the badge row": lambda cells: cells.pop(1),
+    "not the install cell": lambda cells: next(c for c in cells if c["id"] == "install").update(source="import ebmm"),
+    "are tagged parameters": lambda cells: [c["metadata"].pop("tags", None) for c in cells],
+    "a MyST role": lambda cells: cells.append(cells[0] | {"source": "See {ref}`there`."}),
+    "a MyST directive": lambda cells: cells.append(cells[0] | {"source": "```{note}\nSo\n```"}),
+    r"\ref or \label": lambda cells: cells.append(cells[0] | {"source": r"By $\eqref{one}$."}),
+    "fewer than four exercises": lambda cells: [
+        c.update(source=source(c).replace("# Exercise", "# Question")) for c in cells
+    ],
+    "but solutions to": lambda cells: next(c for c in cells if "title Solution" in source(c)).update(source="1"),
+    "is not folded": lambda cells: [c["metadata"].update(tags=[]) for c in cells if "title Solution" in source(c)],
+    "asserts nothing": lambda cells: [c.update(source=source(c).replace("assert ", "")) for c in cells],
+    "no slider": lambda cells: [c.update(source=re.sub(r"\b(frames|grid)\(", "show(", source(c))) for c in cells],
+    "does not write results": lambda cells: cells.append(cells[-1] | {"source": "1 + 1"}),
+}
+
+
+@pytest.mark.skipif(not CHAPTERS, reason="no chapters")
+@pytest.mark.parametrize("fault", BREAKS)
+def test_a_fault_is_found(fault):
+    notebook = copy.deepcopy(load(CHAPTERS[0]))
+    BREAKS[fault](notebook["cells"])
+    assert any(fault in found for found in faults(notebook))
