@@ -5,6 +5,9 @@ from __future__ import annotations
 import difflib
 import hashlib
 import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ebmm._repository import REPOSITORY, TAG
@@ -109,3 +112,43 @@ def download(addresses: list[str], name: str, checksum: str, folder: Path, inste
             failures.append(f"  {address}{name}: {error}")
     lines = [f"could not download {name}:", *failures, f"Without a network, {instead}."]
     raise ConnectionError("\n".join(lines))
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Gives a new file beside ``path`` to write to, which then takes its place: whole and on the disk, or not at all.
+
+    Whatever stops it leaves what was at ``path`` before. Folders that are missing are made.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with replacing(f"{folder}/a.txt") as beside:
+        ...         _ = beside.write_text("whole")
+        ...     Path(folder, "a.txt").read_text()
+        'whole'
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
+    os.close(handle)
+    try:
+        yield Path(name)
+        with open(name, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def locked(path: str | os.PathLike):
+    """A lock that one process at a time holds on ``path``, in a file beside it; freed when the process ends, however.
+
+    A context manager; ``filelock.Timeout`` where another one holds it.
+    """
+    from filelock import FileLock
+
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return FileLock(path.with_name(f".{path.name}.lock"), timeout=10)

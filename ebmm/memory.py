@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from numbers import Integral
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -105,6 +106,52 @@ class Memory(Mapping):
         from safetensors.torch import load_file
 
         return cls(load_file(path, device=str(device)))
+
+
+class AssociativeMemory(Protocol):
+    """What every memory offers, whatever it is made of. Users inherit nothing: an object with these serves.
+
+    Attributes:
+        memory_floats: what one memory costs, in floats of 32 bits.
+    """
+
+    @property
+    def memory_floats(self) -> int: ...
+
+    def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
+        """Patterns (B, N, *S) into B memories, new ones or those given, which stay as they are."""
+        ...
+
+    def read(self, query: Tensor, memory: Memory) -> Tensor:
+        """What each query (B, Q, *S) recalls, (B, Q, *S)."""
+        ...
+
+
+def check_memory(memory: Memory, shapes: Mapping[str, tuple[int | None, ...]], owner: str) -> dict[str, Tensor]:
+    """The tensors of a memory that its owner wrote, refusing any other.
+
+    Args:
+        memory: to be checked.
+        shapes: the names of its tensors, and the shape of each behind B; ``None`` where a size may vary.
+        owner: who reads it, for the message.
+
+    Raises:
+        TypeError: no Memory. ValueError: other names or shapes.
+    """
+    want = ", ".join(
+        f"{name}: ({', '.join(['B', *('N' if size is None else str(size) for size in shape)])})"
+        for name, shape in shapes.items()
+    )
+    if not isinstance(memory, Memory):
+        raise TypeError(f"{owner} reads a Memory with {want}, as its write returns it, got {type(memory).__name__}")
+    fits = memory.keys() == shapes.keys() and all(
+        len(shape) == memory[name].dim() - 1
+        and all(size in (None, found) for size, found in zip(shape, memory[name].shape[1:], strict=True))
+        for name, shape in shapes.items()
+    )
+    if not fits:
+        raise ValueError(f"{owner} reads a Memory with {want}, as its write returns it, got {memory}")
+    return dict(memory)
 
 
 def floats_held(memory: Mapping[str, Tensor]) -> float:
