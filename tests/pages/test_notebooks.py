@@ -409,11 +409,8 @@ def shown(path) -> str:
         ("07_photographs", "The larger ones are no photographs of that size"),
     ],
 )
-def test_without_data_or_network_a_chapter_says_what_it_shows_instead(chapter, words, tmp_path):
-    nowhere = {"EBMM_DATA": str(tmp_path / "data"), "XDG_CACHE_HOME": str(tmp_path / "cache")}
-    nowhere |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    nowhere |= {"no_proxy": "", "NO_PROXY": ""}
-    execution = run_chapter(chapter, tmp_path, nowhere)
+def test_without_data_or_network_a_chapter_says_what_it_shows_instead(chapter, words, execute_chapter):
+    execution = execute_chapter(chapter, alone=True)
     assert not execution.error, execution.error
     assert words in shown(execution.path)
     assert execution.results["official images"] == 0
