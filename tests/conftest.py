@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -197,9 +198,7 @@ def execute_chapter(tmp_path_factory, laid_out) -> Callable[..., Execution]:
         nowhere |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
         return run_chapter(chapter, folder, {"EBMM_DATA": str(data)} if data else nowhere)
 
-    return lambda chapter, alone=False: execute(
-        chapter, None if alone or chapter not in IMAGE_CHAPTERS else laid_out()
-    )
+    return lambda chapter, alone=False: execute(chapter, None if alone or chapter not in IMAGE_CHAPTERS else laid_out())
 
 
 @pytest.fixture(scope="session")
@@ -256,10 +255,9 @@ def address(browser, built_book):
     server.shutdown()
 
 
-@pytest.fixture
-def open_page(browser, address):
-    """Opens a page, with further settings of the browser's context; returns it with the errors it made and the
-    other servers it asked."""
+@contextmanager
+def opening(browser, address):
+    """What the fixture ``open_page`` gives."""
     contexts = []
 
     def open_page(name: str, size: str = "desktop", theme: str = "light", **settings):
@@ -282,3 +280,11 @@ def open_page(browser, address):
     yield open_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Opens a page, with further settings of the browser's context; returns it with the errors it made and the
+    other servers it asked."""
+    with opening(browser, address) as open_page:
+        yield open_page

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
-from conftest import AXE, CHAPTERS, KNOWN, SIZES
+from conftest import AXE, CHAPTERS, KNOWN, SIZES, opening
+from playwright.sync_api import Page
 from sync_address import ROOT, public_address
 
 import ebmm
@@ -17,6 +20,9 @@ PAGES = [
     "intro", *CHAPTERS, "use", "starter", "teach", "notation", "api", "bibliography", "times",
     "genindex", "py-modindex", "search",
 ]  # fmt: skip
+
+VIEWS = [(name, size, theme) for name in PAGES for size in SIZES for theme in ("light", "dark")]
+VIEWS_OF_CHAPTERS = [view for view in VIEWS if view[0] in CHAPTERS]
 
 SERIOUS = ("serious", "critical")  # of the violations that axe-core finds
 
@@ -37,15 +43,34 @@ SHOWN = """box => [...box.querySelectorAll('img')].filter(i => i.checkVisibility
     .map(i => [i.previousElementSibling.textContent, i.alt, i.src])"""
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", PAGES)
-def test_page_is_whole(name, size, theme, open_page):
-    page, errors, abroad = open_page(f"{name}.html", size, theme)
-    look = page.evaluate(LOOK)
-    assert abroad == [], "it asks other servers"
-    assert [error for error in errors if not KNOWN.search(error)] == []
-    assert look["theme"] == theme
+class View(NamedTuple):
+    """An open page, the errors that it made, and the other servers that it asked."""
+
+    name: str
+    theme: str
+    page: Page
+    errors: list[str]
+    abroad: list[str]
+
+
+@pytest.fixture(scope="module")
+def view(request, browser, address) -> Iterator[View]:
+    """A page in one size and theme, opened once for all tests of it."""
+    name, size, theme = request.param
+    with opening(browser, address) as open_page:
+        yield View(name, theme, *open_page(f"{name}.html", size, theme))
+
+
+def of_views(views: list):
+    return pytest.mark.parametrize("view", views, indirect=True, ids="-".join)
+
+
+@of_views(VIEWS)
+def test_page_is_whole(view):
+    look = view.page.evaluate(LOOK)
+    assert view.abroad == [], "it asks other servers"
+    assert [error for error in view.errors if not KNOWN.search(error)] == []
+    assert look["theme"] == view.theme
     assert look["wide"] <= 0, "it scrolls sideways"
     assert look["cut"] == [], "the left end of a formula cannot be reached"
     assert "Traceback (most recent call last)" not in look["text"]
@@ -54,12 +79,10 @@ def test_page_is_whole(name, size, theme, open_page):
     assert look["raw"] == look["wrong"] == 0, "a formula is not typeset"
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_is_missing_for_readers_by_keyboard_or_by_ear(name, size, theme, open_page):
-    page, _, _ = open_page(f"{name}.html", size, theme)
-    if name in CHAPTERS:
+@of_views(VIEWS)
+def test_nothing_is_missing_for_readers_by_keyboard_or_by_ear(view):
+    page = view.page
+    if view.name in CHAPTERS:
         page.wait_for_selector(".ebmm-frames .noUi-handle[aria-label]")
     page.evaluate(AXE.read_text(encoding="utf8"))
     found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
@@ -67,15 +90,9 @@ def test_nothing_is_missing_for_readers_by_keyboard_or_by_ear(name, size, theme,
     assert serious == {}
 
 
-def test_all_pages_are_looked_at(built_book):
-    assert {path.stem for path in built_book.glob("*.html")} - {"index"} == set(PAGES)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_sliders_move_by_keyboard_without_a_kernel(name, size, theme, open_page):
-    page, _, _ = open_page(f"{name}.html", size, theme)
+@of_views(VIEWS_OF_CHAPTERS)
+def test_sliders_move_by_keyboard_without_a_kernel(view):
+    page = view.page
     page.wait_for_selector(".ebmm-frames .noUi-handle")
     for box in page.query_selector_all(".ebmm-frames"):
         handles = box.query_selector_all(".noUi-handle")
@@ -94,7 +111,11 @@ def test_sliders_move_by_keyboard_without_a_kernel(name, size, theme, open_page)
                 assert seen[0] != seen[1]
                 assert seen[0] != seen[2]
             inside = handle.bounding_box()
-            assert inside["x"] >= 0 and inside["x"] + inside["width"] <= SIZES[size]["width"]
+            assert inside["x"] >= 0 and inside["x"] + inside["width"] <= page.viewport_size["width"]
+
+
+def test_all_pages_are_looked_at(built_book):
+    assert {path.stem for path in built_book.glob("*.html")} - {"index"} == set(PAGES)
 
 
 @pytest.mark.parametrize("name", CHAPTERS)
