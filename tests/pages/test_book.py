@@ -23,6 +23,14 @@ PAGES = [
 
 VIEWS = [(name, size, theme) for name in PAGES for size in SIZES for theme in ("light", "dark")]
 VIEWS_OF_CHAPTERS = [view for view in VIEWS if view[0] in CHAPTERS]
+AT_THE_DESK = [view for view in VIEWS if view[1:] == ("desktop", "light")]
+
+MEGABYTE = 1e6
+LIGHT = 1.5 * MEGABYTE
+LOADED = "() => performance.getEntriesByType('resource').map(resource => resource.name)"
+WIDTHS = """() => [...document.querySelectorAll('div.cell_input pre')].filter(p => p.checkVisibility())
+    .map(p => p.scrollWidth - p.clientWidth)"""
+OPEN = "() => document.querySelectorAll('details').forEach(d => { d.open = true })"
 
 SERIOUS = ("serious", "critical")  # of the violations that axe-core finds
 
@@ -79,6 +87,27 @@ def test_page_is_whole(view):
     assert look["raw"] == look["wrong"] == 0, "a formula is not typeset"
 
 
+@of_views(AT_THE_DESK)
+def test_a_page_is_light_and_loads_widgets_only_where_there_are_sliders(view, address, built_book):
+    urls = [url for url in view.page.evaluate(LOADED) if url.startswith(address)]
+    files = {built_book / url.removeprefix(address).split("?")[0].lstrip("/") for url in urls}
+    pictures = {file for file in files if "_images" in file.parts}
+    weight = sum(file.stat().st_size for file in {built_book / f"{view.name}.html", *pictures})
+    assert weight < LIGHT, f"it weighs {weight / MEGABYTE:.2f} MB"
+    assert len(pictures) >= 5 * (view.name in CHAPTERS)
+    widgets = [file.name for file in files if "widgets" in file.parts]
+    assert bool(widgets) == (view.name in CHAPTERS), f"it loads {widgets}"
+
+
+@of_views([view for view in AT_THE_DESK if view[0] in CHAPTERS])
+def test_chapter_opens_in_colab_at_its_tag(view):
+    repository, tag = public_address(ROOT)
+    owner_and_name = repository.removeprefix("https://github.com/")
+    wanted = f"https://colab.research.google.com/github/{owner_and_name}/blob/{tag}/book/{view.name}.ipynb"
+    links = view.page.eval_on_selector_all("a[href*='colab.research']", "links => links.map(l => l.href)")
+    assert len(links) >= 2 and set(links) == {wanted}
+
+
 @of_views(VIEWS)
 def test_nothing_is_missing_for_readers_by_keyboard_or_by_ear(view):
     page = view.page
@@ -114,18 +143,17 @@ def test_sliders_move_by_keyboard_without_a_kernel(view):
             assert inside["x"] >= 0 and inside["x"] + inside["width"] <= page.viewport_size["width"]
 
 
+@of_views([view for view in AT_THE_DESK if view[0] in CHAPTERS])
+def test_code_fits_its_column(view):
+    assert SIZES["desktop"]["width"] == 1280
+    view.page.evaluate(OPEN)
+    widths = view.page.evaluate(WIDTHS)
+    assert len(widths) > 10
+    assert max(widths) <= 0, "a line of code is wider than its column"
+
+
 def test_all_pages_are_looked_at(built_book):
     assert {path.stem for path in built_book.glob("*.html")} - {"index"} == set(PAGES)
-
-
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_chapter_opens_in_colab_at_its_tag(name, open_page):
-    page, _, _ = open_page(f"{name}.html")
-    repository, tag = public_address(ROOT)
-    owner_and_name = repository.removeprefix("https://github.com/")
-    wanted = f"https://colab.research.google.com/github/{owner_and_name}/blob/{tag}/book/{name}.ipynb"
-    links = page.eval_on_selector_all("a[href*='colab.research']", "links => links.map(l => l.href)")
-    assert len(links) >= 2 and set(links) == {wanted}
 
 
 def test_solutions_are_folded_and_open(open_page):

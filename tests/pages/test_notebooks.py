@@ -11,7 +11,7 @@ import pytest
 from conftest import CHAPTERS, IMAGE_CHAPTERS, ROOT, run_chapter, source
 from sync_address import INSTALL_CELL, public_address
 
-SECONDS = 60  # for a chapter run FAST, on a machine that counts to three million in 0.2 seconds
+SECONDS = 60  # of computing, for a chapter run FAST on a machine that counts to three million in 0.2 seconds
 
 
 def slowness() -> float:
@@ -372,7 +372,7 @@ def test_chapter_runs_in_time_with_results_within_bounds(chapter, execute_chapte
     before = sorted((ROOT / "book").iterdir())
     execution = execute_chapter(chapter)
     assert not execution.error, execution.error
-    assert execution.seconds <= SECONDS * slowness()
+    assert 3 < execution.seconds <= SECONDS * slowness()
     assert sorted((ROOT / "book").iterdir()) == before, "it left files behind"
     assert BOUNDS.get(chapter), f"no bounds for {chapter}, whose results are {execution.results}"
     assert outside(chapter, execution.results) == {}
