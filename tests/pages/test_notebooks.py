@@ -372,7 +372,8 @@ def test_chapter_runs_in_time_with_results_within_bounds(chapter, execute_chapte
     before = sorted((ROOT / "book").iterdir())
     execution = execute_chapter(chapter)
     assert not execution.error, execution.error
-    assert 3 < execution.seconds <= SECONDS * slowness()
+    assert execution.seconds > 1, "its kernel's time was not counted"
+    assert execution.seconds <= SECONDS * slowness()
     assert sorted((ROOT / "book").iterdir()) == before, "it left files behind"
     assert BOUNDS.get(chapter), f"no bounds for {chapter}, whose results are {execution.results}"
     assert outside(chapter, execution.results) == {}
