@@ -7,7 +7,7 @@
 # TORCH_INDEX   where to take PyTorch from; empty is the usual registry. On Linux that build brings CUDA
 #               (3 GB); make book TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small one.
 # TESTS         what `make test` runs, for example TESTS=tests/test_hopfield.py
-# PROCESSES     how many run them side by side, each on one core
+# PROCESSES     how many run them side by side, each on one core; 0 runs them in one, as --pdb wants
 # COLAB         what `make colab` is told, for example COLAB=06_characters or COLAB='--list current'
 
 SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
