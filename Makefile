@@ -7,6 +7,7 @@
 # TORCH_INDEX   where to take PyTorch from; empty is the usual registry. On Linux that build brings CUDA
 #               (3 GB); make book TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small one.
 # TESTS         what `make test` runs, for example TESTS=tests/test_hopfield.py
+# PROCESSES     how many run them side by side, each on one core; 0 runs them in one, as --pdb wants
 # COLAB         what `make colab` is told, for example COLAB=06_characters or COLAB='--list current'
 
 SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
@@ -14,6 +15,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 TORCH_INDEX ?=
 TESTS ?=
+PROCESSES ?= 2
 COLAB ?=
 PORT ?= 8000
 VENV ?= .venv
@@ -77,7 +79,7 @@ serve: $(VENV)/installed _build/html/index.html
 	$(BIN)/python -m http.server --bind 127.0.0.1 --directory _build/html $(PORT)
 
 test: $(VENV)/installed $(VENDOR)
-	$(BIN)/python -m pytest $(TESTS)
+	$(BIN)/python -m pytest --numprocesses $(PROCESSES) $(TESTS)
 
 colab: $(VENV)/installed
 	$(BIN)/python tools/try_colab.py $(COLAB)

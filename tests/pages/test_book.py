@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import inspect
 import re
+from collections.abc import Iterator
+from typing import NamedTuple
 
 import pytest
-from conftest import AXE, CHAPTERS, KNOWN, SIZES
+from conftest import AXE, CHAPTERS, KNOWN, SIZES, opening
+from playwright.sync_api import Page
 from sync_address import ROOT, public_address
 
 import ebmm
@@ -18,7 +21,27 @@ PAGES = [
     "genindex", "py-modindex", "search",
 ]  # fmt: skip
 
+VIEWS = [(name, size, theme) for name in PAGES for size in SIZES for theme in ("light", "dark")]
+VIEWS_OF_CHAPTERS = [view for view in VIEWS if view[0] in CHAPTERS]
+AT_THE_DESK = [view for view in VIEWS if view[1:] == ("desktop", "light")]
+
+MEGABYTE = 1e6
+LIGHT = 1.5 * MEGABYTE
+LOADED = "() => performance.getEntriesByType('resource').map(resource => resource.name)"
+WIDTHS = """() => [...document.querySelectorAll('div.cell_input pre')].filter(p => p.checkVisibility())
+    .map(p => p.scrollWidth - p.clientWidth)"""
+OPEN = "() => document.querySelectorAll('details').forEach(d => { d.open = true })"
+
 SERIOUS = ("serious", "critical")  # of the violations that axe-core finds
+
+# Contrast takes most of its time, and the colours of an article are the same in both sizes: there, once is enough.
+AXE_RUN = """async phone => {
+    const run = async (context, rules) =>
+        (await axe.run(context, {resultTypes: ['violations'], ...rules})).violations;
+    if (!phone) return run(document, {});
+    return [...await run(document, {rules: {'color-contrast': {enabled: false}}}),
+        ...await run({exclude: ['.bd-article']}, {runOnly: ['color-contrast']})];
+}"""
 
 LOOK = """() => ({
     theme: document.documentElement.dataset.theme,
@@ -37,15 +60,35 @@ SHOWN = """box => [...box.querySelectorAll('img')].filter(i => i.checkVisibility
     .map(i => [i.previousElementSibling.textContent, i.alt, i.src])"""
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", PAGES)
-def test_page_is_whole(name, size, theme, open_page):
-    page, errors, abroad = open_page(f"{name}.html", size, theme)
-    look = page.evaluate(LOOK)
-    assert abroad == [], "it asks other servers"
-    assert [error for error in errors if not KNOWN.search(error)] == []
-    assert look["theme"] == theme
+class View(NamedTuple):
+    """An open page, the errors that it made, and the other servers that it asked."""
+
+    name: str
+    size: str
+    theme: str
+    page: Page
+    errors: list[str]
+    abroad: list[str]
+
+
+@pytest.fixture(scope="module")
+def view(request, browser, address) -> Iterator[View]:
+    """A page in one size and theme, opened once for all tests of it."""
+    name, size, theme = request.param
+    with opening(browser, address) as open_page:
+        yield View(name, size, theme, *open_page(f"{name}.html", size, theme))
+
+
+def of_views(views: list):
+    return pytest.mark.parametrize("view", views, indirect=True, ids="-".join)
+
+
+@of_views(VIEWS)
+def test_page_is_whole(view):
+    look = view.page.evaluate(LOOK)
+    assert view.abroad == [], "it asks other servers"
+    assert [error for error in view.errors if not KNOWN.search(error)] == []
+    assert look["theme"] == view.theme
     assert look["wide"] <= 0, "it scrolls sideways"
     assert look["cut"] == [], "the left end of a formula cannot be reached"
     assert "Traceback (most recent call last)" not in look["text"]
@@ -54,28 +97,41 @@ def test_page_is_whole(name, size, theme, open_page):
     assert look["raw"] == look["wrong"] == 0, "a formula is not typeset"
 
 
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", PAGES)
-def test_nothing_is_missing_for_readers_by_keyboard_or_by_ear(name, size, theme, open_page):
-    page, _, _ = open_page(f"{name}.html", size, theme)
-    if name in CHAPTERS:
+@of_views(AT_THE_DESK)
+def test_a_page_is_light_and_loads_widgets_only_where_there_are_sliders(view, address, built_book):
+    urls = [url for url in view.page.evaluate(LOADED) if url.startswith(address)]
+    files = {built_book / url.removeprefix(address).split("?")[0].lstrip("/") for url in urls}
+    pictures = {file for file in files if "_images" in file.parts}
+    weight = sum(file.stat().st_size for file in {built_book / f"{view.name}.html", *pictures})
+    assert weight < LIGHT, f"it weighs {weight / MEGABYTE:.2f} MB"
+    assert len(pictures) >= 5 * (view.name in CHAPTERS)
+    widgets = [file.name for file in files if "widgets" in file.parts]
+    assert bool(widgets) == (view.name in CHAPTERS), f"it loads {widgets}"
+
+
+@of_views([view for view in AT_THE_DESK if view[0] in CHAPTERS])
+def test_chapter_opens_in_colab_at_its_tag(view):
+    repository, tag = public_address(ROOT)
+    owner_and_name = repository.removeprefix("https://github.com/")
+    wanted = f"https://colab.research.google.com/github/{owner_and_name}/blob/{tag}/book/{view.name}.ipynb"
+    links = view.page.eval_on_selector_all("a[href*='colab.research']", "links => links.map(l => l.href)")
+    assert len(links) >= 2 and set(links) == {wanted}
+
+
+@of_views(VIEWS)
+def test_nothing_is_missing_for_readers_by_keyboard_or_by_ear(view):
+    page = view.page
+    if view.name in CHAPTERS:
         page.wait_for_selector(".ebmm-frames .noUi-handle[aria-label]")
     page.evaluate(AXE.read_text(encoding="utf8"))
-    found = page.evaluate("axe.run(document, {resultTypes: ['violations']})")["violations"]
+    found = page.evaluate(AXE_RUN, view.size == "phone")
     serious = {v["id"]: [node["html"][:200] for node in v["nodes"]] for v in found if v["impact"] in SERIOUS}
     assert serious == {}
 
 
-def test_all_pages_are_looked_at(built_book):
-    assert {path.stem for path in built_book.glob("*.html")} - {"index"} == set(PAGES)
-
-
-@pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_sliders_move_by_keyboard_without_a_kernel(name, size, theme, open_page):
-    page, _, _ = open_page(f"{name}.html", size, theme)
+@of_views(VIEWS_OF_CHAPTERS)
+def test_sliders_move_by_keyboard_without_a_kernel(view):
+    page = view.page
     page.wait_for_selector(".ebmm-frames .noUi-handle")
     for box in page.query_selector_all(".ebmm-frames"):
         handles = box.query_selector_all(".noUi-handle")
@@ -94,17 +150,20 @@ def test_sliders_move_by_keyboard_without_a_kernel(name, size, theme, open_page)
                 assert seen[0] != seen[1]
                 assert seen[0] != seen[2]
             inside = handle.bounding_box()
-            assert inside["x"] >= 0 and inside["x"] + inside["width"] <= SIZES[size]["width"]
+            assert inside["x"] >= 0 and inside["x"] + inside["width"] <= SIZES[view.size]["width"]
 
 
-@pytest.mark.parametrize("name", CHAPTERS)
-def test_chapter_opens_in_colab_at_its_tag(name, open_page):
-    page, _, _ = open_page(f"{name}.html")
-    repository, tag = public_address(ROOT)
-    owner_and_name = repository.removeprefix("https://github.com/")
-    wanted = f"https://colab.research.google.com/github/{owner_and_name}/blob/{tag}/book/{name}.ipynb"
-    links = page.eval_on_selector_all("a[href*='colab.research']", "links => links.map(l => l.href)")
-    assert len(links) >= 2 and set(links) == {wanted}
+@of_views([view for view in AT_THE_DESK if view[0] in CHAPTERS])
+def test_code_fits_its_column(view):
+    assert SIZES["desktop"]["width"] == 1280
+    view.page.evaluate(OPEN)
+    widths = view.page.evaluate(WIDTHS)
+    assert len(widths) > 10
+    assert max(widths) <= 0, "a line of code is wider than its column"
+
+
+def test_all_pages_are_looked_at(built_book):
+    assert {path.stem for path in built_book.glob("*.html")} - {"index"} == set(PAGES)
 
 
 def test_solutions_are_folded_and_open(open_page):

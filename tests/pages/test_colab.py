@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import re
 import subprocess
+import sys
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -194,6 +196,7 @@ def test_each_fault_is_told():
 
     assert told() == []
     assert told(error="It failed") == ["It failed"]
+    assert told(stderr=["Oh no\n"]) == ["written to stderr: Oh no\n"]
     assert told(seconds_to_install=61.0) == ["61 seconds to install"]
     assert told(changed=["came: numpy==1.0"]) == ["came: numpy==1.0"]
     assert told(looked={}) == ["the notebook did not come to its end"]
@@ -203,6 +206,35 @@ def test_each_fault_is_told():
     assert told(looked=installed(tag="main"))[0].startswith("installed tag main, not v")
     assert told(looked=installed(commit="beef")) == ["installed commit beef, not c0ffee"]
     assert "is /elsewhere/ebmm" in told(looked=installed(file="/elsewhere/ebmm/__init__.py"))[0]
+
+
+FETCHED = """\
+Downloading file 'images_evaluation.zip' from 'https://somewhere/images_evaluation.zip' to '/root/.cache/ebmm'.
+Failed to download 'images_evaluation.zip'. Will attempt the download again 1 more time.
+"""
+RETRIED = "Retrying (Retry(total=2)) after connection broken by 'ProxyError(OSError())': /images_evaluation.zip\n"
+DEPRECATED = "/colab/lib/{}/connection.py:7: FutureWarning: it will go\n  import old\n"
+
+
+@pytest.mark.parametrize("text", [FETCHED, RETRIED + FETCHED, DEPRECATED.format("urllib3") + RETRIED, FETCHED[:-1]])
+def test_what_is_said_while_files_are_fetched_is_no_fault(text):
+    def told(*stderr: str) -> list[str]:
+        return faults(WELL._replace(stderr=[*stderr]), Path("/colab"), "c0ffee")
+
+    assert told(text, text) == []
+    assert told(f"Oh no\n{text}") == ["written to stderr: Oh no\n"]
+    warned = DEPRECATED.format("torch")
+    assert told(text, warned + text) == [f"written to stderr: {warned}"]
+
+
+def test_a_chapter_that_can_fetch_nothing_says_only_that(tmp_path):
+    """The messages are those of the libraries that are installed."""
+    code = "from ebmm.datasets import omniglot\ntry:\n    omniglot('evaluation')\nexcept ConnectionError:\n    pass"
+    told = os.environ | dict.fromkeys(("http_proxy", "https_proxy", "HTTPS_PROXY"), "http://127.0.0.1:9")
+    told |= {"EBMM_DATA": str(tmp_path), "no_proxy": "", "NO_PROXY": ""}
+    said = subprocess.run([sys.executable, "-c", code], env=told, capture_output=True, text=True, check=True).stderr
+    assert "images_evaluation.zip" in said
+    assert faults(WELL._replace(stderr=[said]), Path("/colab"), "c0ffee") == []
 
 
 def test_packages_that_come_or_go_are_told_and_the_environment_is_not_used_again(tmp_path, monkeypatch):
@@ -223,11 +255,11 @@ def test_what_an_executed_notebook_tells_leaves_out_the_cell_that_looks():
     warning = {"name": "stderr", "text": ["a warning"]}
     cells = [
         cell("install"),
-        cell("other", warning),
+        cell("other", warning, {"name": "stdout", "text": ["all is well"]}, warning),
         cell("look", {"name": "stdout", "text": ['{"sliders": []}']}, warning),
     ]
     ran = {"cells": cells, "metadata": {"papermill": {"duration": 9.0}}}
-    assert as_trial(ran, "", [], {}) == Trial("", 9.0, 2.5, ["a warning"], [], {"sliders": []}, {})
+    assert as_trial(ran, "", [], {}) == Trial("", 9.0, 2.5, ["a warninga warning"], [], {"sliders": []}, {})
 
 
 # Colab's lists

@@ -305,12 +305,12 @@ def test_a_name_that_does_not_exist_is_found_in_a_text(prose, found):
 @pytest.mark.parametrize(
     ("code", "found"),
     [
-        ("import ebmm\nfrom ebmm import plotting\nplotting.use_style()\nebmm.fit", []),
+        ("import ebmm\nfrom ebmm.book import plotting\nplotting.use_style()\nebmm.fit", []),
         ("from ebmm.tasks import FlipBits, Flip", ["ebmm.tasks.Flip"]),
         ("from ebmm.task import FlipBits", ["ebmm.task.FlipBits"]),
         ("import ebmm.task", ["ebmm.task"]),
         ("import ebmm\nebmm.fits(1)", ["ebmm.fits"]),
-        ("from ebmm import plotting as p\np.use_stile()", ["ebmm.book.plotting.use_stile"]),
+        ("from ebmm.book import plotting as p\np.use_stile()", ["ebmm.book.plotting.use_stile"]),
     ],
 )
 def test_a_name_that_does_not_exist_is_found_in_code(code, found):

@@ -1,4 +1,4 @@
-"""What the pages offer besides their text: links to formulas, names of folds, what is shared, their weight."""
+"""What the pages offer besides their text: links to formulas, names of folds, what is shared."""
 
 from __future__ import annotations
 
@@ -9,16 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import BOOK, CHAPTERS, ROOT, SIZES, sources
+from conftest import BOOK, CHAPTERS, ROOT, sources
 from PIL import Image
 from sync_address import pages_of, public_address
-
-MEGABYTE = 1e6
-LIGHT = 1.5 * MEGABYTE
-CODE_WIDTH = 88  # characters
-WIDTHS = """() => [...document.querySelectorAll('div.cell_input pre')].filter(p => p.checkVisibility())
-    .map(p => p.scrollWidth - p.clientWidth)"""
-OPEN = "() => document.querySelectorAll('details').forEach(d => { d.open = true })"
 
 
 class Tags(HTMLParser):
@@ -110,34 +103,3 @@ def test_figures_lose_nothing_but_weight(built_book):
         assert np.array_equal(np.asarray(Image.open(file)), np.asarray(Image.open(drawn[name]).convert("RGB")))
     weights = [(file.stat().st_size, drawn[name].stat().st_size) for name, file in shown.items()]
     assert sum(light for light, _ in weights) < 0.55 * sum(heavy for _, heavy in weights)
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-@pytest.mark.parametrize("chapter", CHAPTERS)
-def test_code_fits_its_column(chapter, open_page):
-    page, _, _ = open_page(f"{chapter}.html")
-    assert SIZES["desktop"]["width"] == 1280
-    page.evaluate(OPEN)
-    widths = page.evaluate(WIDTHS)
-    assert len(widths) > 10
-    assert max(widths) <= 0, "a line of code is wider than its column"
-
-
-@pytest.mark.slow
-@pytest.mark.browser
-def test_pages_are_light_and_load_widgets_only_where_there_are_sliders(open_page, address, built_book):
-    for path in sorted(built_book.glob("*.html")):
-        page, _, _ = open_page("search.html")  # from here on all that is shared lies in the browser's cache
-        loaded: list[str] = []
-        page.on("response", lambda response, loaded=loaded: loaded.append(response.url))
-        page.goto(f"{address}/{path.name}", wait_until="networkidle")
-        files = {
-            built_book / url.removeprefix(address).split("?")[0].lstrip("/")
-            for url in loaded
-            if url.startswith(address)
-        }
-        own = sum(f.stat().st_size for f in files if f == path or "_images" in f.parts)
-        assert own < LIGHT, f"{path.name} weighs {own / MEGABYTE:.2f} MB"
-        widgets = [file.name for file in files if "widgets" in file.parts]
-        assert bool(widgets) == (path.stem in CHAPTERS), f"{path.name} loads {widgets}"

@@ -76,7 +76,7 @@ def show_patterns(
                 sizes = f"{tuple(expected.shape)} but {label!r} {tuple(picture.shape)}"
                 raise ValueError(f"reference pictures {sizes}")
             left, bottom = column * (1 + gap), number * (aspect + gap) + aspect
-            ax.imshow(_inked(picture, expected), extent=(left, left + 1, bottom, bottom - aspect))
+            ax.imshow(inked(picture, expected), extent=(left, left + 1, bottom, bottom - aspect))
             frame = plt.Rectangle((left, bottom), 1, -aspect, fill=False)
             frame.set(edgecolor="#9AA5B1", linewidth=0.8)
             ax.add_patch(frame)
@@ -120,8 +120,8 @@ def _rectangle(size: int) -> tuple[int, int]:
     return (height, size // height) if size <= 2 * height**2 else (1, size)
 
 
-def _inked(picture: Tensor, expected: Tensor):
-    """A grey picture in ink on paper, red where it is not as expected; a colour picture as it is."""
+def inked(picture: Tensor, expected: Tensor):
+    """A grey picture (H, W) in ink on paper (H, W, 3), red where it is not as expected; a colour picture as it is."""
     from matplotlib.colors import to_rgb
 
     picture = picture.clamp(0, 1)
