@@ -22,11 +22,6 @@ class MemoryLayer(nn.Module):
 class MemoryLinear(MemoryLayer):
     """Affine map ``y = x Wᵀ + b`` whose weights may differ by memory (paper, appendix B).
 
-    Args:
-        in_features: size of each input, at least 1.
-        out_features: size of each output, at least 1.
-        bias: whether to add ``b``.
-
     Shape:
         x: (B, N, in_features), or any leading shape while the weights are not batched.
         weight: (out_features, in_features) or (B, out_features, in_features).
@@ -55,18 +50,28 @@ class MemoryLinear(MemoryLayer):
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
 
 
+def triangle(matrix: Tensor) -> Tensor:
+    """The upper triangle, (..., n(n+1)/2), of symmetric matrices (..., n, n), row by row."""
+    rows, columns = torch.triu_indices(*matrix.shape[-2:], device=matrix.device)
+    return matrix[..., rows, columns]
+
+
+def triangle_position(size: int) -> Tensor:
+    """Where in that triangle each entry of the matrix stands, (n, n): ``triangle(matrix)[..., position]`` undoes it."""
+    position = torch.empty(size, size, dtype=torch.long)
+    rows, columns = torch.triu_indices(size, size)
+    position[rows, columns] = position[columns, rows] = torch.arange(len(rows))
+    return position
+
+
 class MemorySymmetric(MemoryLayer):
     """Product with a symmetric matrix, ``y = M x``, stored as its upper triangle: d(d+1)/2 floats.
 
-    A Hopfield network's memory is such a matrix, so this layer costs what a Hopfield network costs.
     Each off-diagonal entry is stored once, as √2 times its value in M, so that a gradient step on the stored
     triangle is the same step on the full matrix, symmetrised.
 
-    Args:
-        features: d, the size of input and output.
-
     Shape:
-        x: (B, N, d), or any leading shape while the weights are not batched.
+        x: (B, N, d), d the features, or any leading shape while the weights are not batched.
         weight: (d(d+1)/2,) or (B, d(d+1)/2), row by row.
         returns: (B, N, d).
 
@@ -83,16 +88,13 @@ class MemorySymmetric(MemoryLayer):
 
     def __init__(self, features: int):
         super().__init__()
-        rows, columns = torch.triu_indices(features, features)
-        position = torch.empty(features, features, dtype=torch.long)
-        position[rows, columns] = position[columns, rows] = torch.arange(len(rows))
-        self.weight = nn.Parameter(torch.zeros(len(rows)))
-        self.register_buffer("position", position, persistent=False)
+        self.weight = nn.Parameter(torch.zeros(features * (features + 1) // 2))
+        self.register_buffer("position", triangle_position(features), persistent=False)
         scale = torch.full((features, features), math.sqrt(0.5)).fill_diagonal_(1.0)
         self.register_buffer("scale", scale, persistent=False)
 
     def matrix(self, weight: Tensor | None = None) -> Tensor:
-        """The full matrix M, (..., d, d), of stored weights (..., d(d+1)/2); of the layer's own for ``None``."""
+        """The full matrix M, (..., d, d), of stored weights (..., d(d+1)/2); ``None``: of the layer's own."""
         stored: Tensor = self.weight if weight is None else weight
         return stored[..., self.position] * self.scale
 
@@ -104,12 +106,7 @@ class MemorySymmetric(MemoryLayer):
 class MemorySlots(MemoryLayer):
     """Slots that hold codes: a matrix that is the memory itself.
 
-    It starts small and random, so that no two empty slots are alike.
-
-    Args:
-        slots: how many, at least 1.
-        width: C, size of a code.
-        scale: standard deviation of the start values.
+    It starts small and random, with standard deviation ``scale``, so that no two empty slots are alike.
 
     Shape:
         weight: (slots, width) or (B, slots, width). returns: the same.
@@ -130,15 +127,10 @@ class MemorySlots(MemoryLayer):
 class MemoryConv2d(MemoryLayer):
     """Two-dimensional convolution whose kernels may differ by memory (paper, appendix B).
 
-    Args:
-        in_channels, out_channels: channels of input and output.
-        kernel_size: height and width of the kernel.
-        stride, padding: as for ``torch.nn.Conv2d``.
-        bias: whether to add a bias to each output channel.
+    Arguments are those of ``torch.nn.Conv2d``; ``kernel_size`` is the kernel's height and width.
 
     Shape:
-        x: (B, N, in_channels, height, width); (N, in_channels, height, width) is accepted while the
-            weights are not batched.
+        x: (B, N, in_channels, height, width), or (N, ...) while the weights are not batched.
         weight: (out, in, k, k) or (B, out, in, k, k). bias: (out,) or (B, out).
         returns: (B, N, out_channels, height', width').
 
@@ -183,13 +175,8 @@ class MemoryConv2d(MemoryLayer):
 class LayerNorm(nn.Module):
     """Layer normalisation over the last dimension, written from primitives (Ba et al. 2016).
 
-    ``torch.nn.LayerNorm`` gives silently wrong third-order gradients with respect to its input
-    (PyTorch issue 175754), and the gradient term of the writing loss makes the meta-gradient third
-    order. This one is right at any order.
-
-    Args:
-        features: size of the last dimension.
-        eps: added to the variance.
+    It is right at any order. ``torch.nn.LayerNorm`` gives silently wrong third-order gradients with respect to its
+    input (PyTorch issue 175754), and the gradient term of the writing loss makes the meta-gradient third order.
 
     Shape:
         x and returned tensor: (..., features).

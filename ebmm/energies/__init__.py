@@ -1,4 +1,4 @@
-"""Energy networks: modules that map patterns (B, N, *S) to one scalar each, (B, N).
+"""Energy networks: modules that map patterns (..., *S) to one scalar each, (...).
 
 Any ``torch.nn.Module`` of that kind is an energy for :class:`ebmm.EBMM`. Those here are built from
 memory layers, so that all memories are computed in one batch. Each names its ``writable`` parameters
@@ -10,10 +10,11 @@ Patterns lie in [0, 1]; every energy first maps them to the centred coordinates 
 Hopfield network, in which a bit is ±1.
 """
 
+from ebmm.energies.gated import GatedRNNEnergy
 from ebmm.energies.inpainting import InpaintingEnergy
 from ebmm.energies.resnet import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
 from ebmm.energies.slots import CompressedDenseEnergy, DenseEnergy
-from ebmm.energies.vectors import GatedRNNEnergy, MLPEnergy, PredictiveEnergy, QuadraticEnergy
+from ebmm.energies.vectors import MLPEnergy, PredictiveEnergy, QuadraticEnergy
 
 __all__ = [
     "CompressedDenseEnergy",
