@@ -24,6 +24,7 @@ class Autoencoder(Rival):
     A memory is ``"codes"``, (B, filled, C). There must be as many queries as patterns were written.
 
     Example:
+        >>> import torch
         >>> model = Autoencoder(64, 16, 64)
         >>> patterns = torch.randint(0, 2, (3, 16, 64)).float()
         >>> memory = model.write(patterns)

@@ -16,11 +16,8 @@ def gated_hops(from_input: Tensor, from_state: Callable[[Tensor], Tensor], hops:
     """The last state of ``state ← u · c + (1 − u) · state``, from the state 0.
 
     ``c = tanh(a)`` is the candidate and ``u = sigmoid(b)`` the gate, ``[a, b] = from_input + from_state(state)``.
-    What the input gives is the same in all hops and computed once; the first hop needs no product with the state.
-
-    Args:
-        from_input: the input's part of a and b, side by side in dimension ``dim``.
-        from_state: linear, gives the state's part.
+    a and b lie side by side in dimension ``dim``. What the input gives is the same in all hops and computed once;
+    the first hop needs no product with the state.
     """
     candidate, gate = from_input.chunk(2, dim)
     state = torch.sigmoid(gate) * torch.tanh(candidate)
@@ -53,13 +50,9 @@ class GatedHops(nn.Module):
         check_counts(hops=hops)
         self.from_input, self.from_state, self.norm, self.hops = from_input, from_state, norm, hops
 
-    def extra_repr(self) -> str:
-        return f"hops={self.hops}"
-
     def forward(self, x: Tensor) -> Tensor:
-        return self.norm(
-            gated_hops(self.from_input(x), lambda state: self.from_state(self.norm(state)), self.hops, dim=1)
-        )
+        state = gated_hops(self.from_input(x), lambda state: self.from_state(self.norm(state)), self.hops, dim=1)
+        return self.norm(state)
 
 
 class GatedRNNEnergy(nn.Module):
@@ -71,14 +64,15 @@ class GatedRNNEnergy(nn.Module):
 
     Args:
         features: d, size of a pattern; the paper uses 128.
-        memory_features: outputs of the writable layer, fewer than ``hidden``; the paper uses 64.
-            The memory holds (d + 1) · memory_features floats, 8256 in the paper.
+        memory_features: outputs of the writable layer, fewer than ``hidden``; d + 1 floats each; the paper uses 64.
         hidden, hops: size of the state and number of steps; the paper uses 1024 and 5.
 
+    Shape:
+        x: (..., d). returns: (...).
+
     Example:
-        >>> energy = GatedRNNEnergy(128, memory_features=64, hidden=256, hops=3)
-        >>> sum(p.numel() for p in energy.memory.parameters())
-        8256
+        >>> GatedRNNEnergy(128, memory_features=64)(torch.rand(2, 5, 128)).shape
+        torch.Size([2, 5])
     """
 
     writable = ("memory",)
@@ -93,9 +87,6 @@ class GatedRNNEnergy(nn.Module):
         self.from_pattern = nn.Linear(features, 2 * hidden - memory_features)
         self.from_state = nn.Linear(hidden, 2 * hidden - memory_features, bias=False)
         self.head = nn.Linear(hidden, 1)
-
-    def extra_repr(self) -> str:
-        return f"hops={self.hops}"
 
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1

@@ -1,8 +1,4 @@
-"""Our energy for images: how badly a picture agrees with what it reminds of, and how to make it agree (chapters 6, 7).
-
-A code loses detail that a query still has: three quarters of it are intact. So the memory should change only
-what does not fit, and there fill in what it remembers.
-"""
+"""Our energy for images: how badly a picture agrees with what it reminds of (chapters 6 and 7)."""
 
 from __future__ import annotations
 
@@ -27,19 +23,20 @@ class InpaintingEnergy(CompressedDenseEnergy):
       around p; ``b_p`` is what is forgiven there, given by a small network of y alone.
     - ``ρ(v) = softplus(a v)/a`` is 0 for a misfit well below what is forgiven, and grows with slope 1 above.
 
-    So the gradient is x − z where x does not fit, as in a block of noise, and 0 where it does: reading fills in what is
-    missing and leaves intact detail alone that the memory has no room for. Both networks start as zero.
+    So the gradient is x − z where x does not fit, as in a block of noise, and 0 where it does: intact detail, for
+    which a code has no room, is left alone. Both networks start as zero.
 
-    Slots are compared with 0.4 of the code instead of half of it, and written by a step of 2.5. As all codes are of
-    one length, a slot that is taken is then further away than an empty one by at least a fifth of that length
-    squared, even for the same image twice. This energy is ours, not the paper's.
+    Slots are compared with 0.4 of the code instead of half of it, and written by a step of 2.5. A slot that is taken is
+    then further away than an empty one, even for the same image twice. This energy is ours, not the paper's.
 
     Args:
         shape: S of an image, (H, W) or (3, H, W), sides multiples of 8.
         slots, width: how many patterns there is room for, and the size C of a code; it holds slots · C floats.
         encoder, decoder: such as :func:`ebmm.coders.image_coders` makes; codes must be of one length.
-        hidden: channels of the network f.
-        inverse_temperature, forgiven: start values of β and b, above 0.
+        hidden, inverse_temperature, forgiven: channels of the network f, start values of β and b, above 0.
+
+    Shape:
+        x: (..., *S). returns: (...), the writing loss with ``writing=True``.
 
     Example:
         >>> from ebmm.coders import image_coders
@@ -84,9 +81,6 @@ class InpaintingEnergy(CompressedDenseEnergy):
         self.slope = nn.Parameter(torch.tensor(5 / forgiven).log())
         for name, size in (("over_rows", self.planes[1]), ("over_columns", self.planes[2])):
             self.register_buffer(name, window_mean(size), persistent=False)
-
-    def extra_repr(self) -> str:
-        return f"{super().extra_repr()}, forgiven={self.forgiven}"
 
     def reading_energy(self, x: Tensor, slots: Tensor) -> Tensor:
         lead = x.shape[: x.dim() - len(self.pattern_shape)]

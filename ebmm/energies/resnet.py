@@ -1,11 +1,9 @@
 """The paper's energies for images: residual networks in which only a small part is the memory (appendix B).
 
-A static network of residual blocks turns an image into features, a memory layer reads them side by side
-with a static layer, gated hops refine the result, and a bounded head gives the energy. All memories'
-images pass the static layers as one batch; only the memory layers tell the memories apart.
-
-Every activation is SiLU or tanh, since the gradient term of the writing loss needs ∇ₓE to be smooth. A memory
-layer and the last hidden layer are followed by tanh: however far writing drives the memory, the energy
+Static residual blocks turn an image into features, a memory layer reads them side by side with a static layer, gated
+hops refine the result, and a bounded head gives the energy. The images of all memories pass the static layers as
+one batch. Activations are SiLU or tanh, since the gradient term of the writing loss needs ∇ₓE to be smooth. A
+memory layer and the last hidden layer are followed by tanh: however far writing drives the memory, the energy
 differs from the head's bias by at most the sum of the head's absolute weights.
 """
 
@@ -13,7 +11,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
@@ -22,13 +19,19 @@ from torch import Tensor, nn
 from ebmm.energies.gated import GatedHops, check_memory_features
 from ebmm.layers import LayerNorm, MemoryConv2d, MemoryLinear
 
-Layer = TypeVar("Layer", nn.Linear, nn.Conv2d)
-
 
 class ResidualBlock(nn.Module):
     """Two 3×3 convolutions and a 1×1 shortcut, height and width halved: ``silu(conv(silu(conv(x))) + shortcut(x))``.
 
-    Of (M, in_channels, H, W) it makes (M, out_channels, ⌈H/2⌉, ⌈W/2⌉).
+    Args:
+        in_channels, out_channels: channels of input and output.
+
+    Shape:
+        x: (M, in_channels, H, W). returns: (M, out_channels, ⌈H/2⌉, ⌈W/2⌉).
+
+    Example:
+        >>> ResidualBlock(3, 8)(torch.zeros(2, 3, 6, 5)).shape
+        torch.Size([2, 8, 3, 3])
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -44,13 +47,21 @@ class ResidualBlock(nn.Module):
 class MemoryBottleneck(nn.Module):
     """A bottleneck block whose 3×3 convolution is in part memory: ``silu(expand(h) + shortcut(x))``.
 
-    ``h = tanh([memory(r), static(r)])`` with ``r = silu(reduce(x))``. ``reduce`` and ``expand`` are 1×1 convolutions,
-    ``memory`` and ``static`` 3×3 convolutions that read the same ``inside`` channels. The 3×3 convolutions have
-    the stride, and so has the shortcut, a 1×1 convolution; where nothing changes size, it is the identity.
+    ``h = tanh([memory(r), static(r)])`` with ``r = silu(reduce(x))``. ``memory`` and ``static``, 3×3, and the shortcut,
+    1×1, have the stride; where nothing changes size, the shortcut is the identity.
 
-    Of images (M, in_channels, H, W) it makes (M, out_channels, ⌈H/stride⌉, ⌈W/stride⌉); ``lead`` is the leading shape
-    that M came from, (B, N) for memories whose weights differ. One memory holds (9 · inside + 1) ·
-    memory_features floats.
+    Args:
+        in_channels, out_channels, inside: channels of input and output, and between the 1×1 convolutions.
+        memory_features: how many of those inside the memory gives, with 9 · inside + 1 floats for each.
+
+    Shape:
+        x: (M, in_channels, H, W). lead: the shape that M came from, (B, N) for memories whose weights differ.
+        returns: (M, out_channels, ⌈H/stride⌉, ⌈W/stride⌉).
+
+    Example:
+        >>> block = MemoryBottleneck(8, 12, inside=6, memory_features=2, stride=2)
+        >>> block(torch.zeros(10, 8, 4, 4), (2, 5)).shape
+        torch.Size([10, 12, 2, 2])
     """
 
     def __init__(self, in_channels: int, out_channels: int, inside: int, memory_features: int, stride: int = 1):
@@ -79,19 +90,19 @@ class ResNetLinearEnergy(nn.Module):
     ``E(x) = head(tanh(hidden(hops(h))))``.
 
     Chosen here: SiLU in the residual blocks and their form; no activation behind the normalisation of f; h is as wide
-    as the hops; layer normalisation acts on the state, each time before it is read.
+    as the hops; layer normalisation acts on the state, each time before it is read. Defaults are the paper's sizes.
 
     Args:
-        shape: S, of a pattern: (H, W) or (channels, H, W).
-        memory_features: outputs of the writable layer, fewer than ``hidden``. The memory holds
-            (features + 1) · memory_features floats; in the paper 257 · memory_features.
-        hidden, features, head: widths of h and the hops, of f, and of the last hidden layer; the paper's by default.
-        widths: channels of the residual blocks.
+        shape, widths: S of a pattern, (H, W) or (channels, H, W), and channels of the residual blocks.
+        memory_features: outputs of the writable layer, fewer than ``hidden``, with features + 1 floats for each.
+        hidden, features, head: widths of h and the hops, of f, and of the last hidden layer.
+
+    Shape:
+        x: (..., *S). returns: (...).
 
     Example:
-        >>> energy = ResNetLinearEnergy((32, 32), memory_features=12)
-        >>> sum(p.numel() for p in energy.memory.parameters())
-        3084
+        >>> ResNetLinearEnergy((32, 32), memory_features=12)(torch.rand(2, 3, 32, 32)).shape
+        torch.Size([2, 3])
     """
 
     writable = ("memory",)
@@ -114,12 +125,8 @@ class ResNetLinearEnergy(nn.Module):
         self.norm = LayerNorm(features)
         self.memory = MemoryLinear(features, memory_features)
         self.static = _he(nn.Linear(features, hidden - memory_features), 1.0)
-        self.hops = GatedHops(
-            _he(nn.Linear(hidden, 2 * hidden)),
-            _he(nn.Linear(hidden, 2 * hidden, bias=False), 1.0),
-            LayerNorm(hidden),
-            hops,
-        )
+        from_input, from_state = _he(nn.Linear(hidden, 2 * hidden)), _he(nn.Linear(hidden, 2 * hidden, bias=False), 1.0)
+        self.hops = GatedHops(from_input, from_state, LayerNorm(hidden), hops)
         self.hidden = _he(nn.Linear(hidden, head), 1.0)
         self.head = _he(nn.Linear(head, 1), 1.0)
 
@@ -139,21 +146,20 @@ class ResNetConvEnergy(nn.Module):
 
     Chosen here: SiLU in the residual blocks and their form; tanh behind the split convolution, which bounds what the
     memory can do; the first bottleneck block has stride 2, which leads from 8×8 to the 4×4 map of the hops; the
-    hops are 3×3 convolutions; the state is not normalised.
+    hops are 3×3 convolutions; the state is not normalised. Defaults are the paper's sizes.
 
     Args:
-        shape: S, of a pattern: (H, W) or (channels, H, W).
-        memory_features: writable channels of each bottleneck block, fewer than ``inside``. The memory holds
-            2 · (9 · inside + 1) · memory_features floats; in the paper 1154 · memory_features.
-        hidden, inside, outside, head: channels of the hops, inside the bottleneck blocks and behind them, and width
-            of the last hidden layer; the paper's by default.
-        widths: channels of the residual blocks.
-        strides: of the bottleneck blocks.
+        shape, widths: S of a pattern, (H, W) or (channels, H, W), and channels of the residual blocks.
+        memory_features: writable channels of each bottleneck block, fewer than ``inside``; 9 · inside + 1 floats each.
+        inside, outside, strides: channels inside the bottleneck blocks and behind them, and their strides.
+        hidden, head: channels of the hops, and width of the last hidden layer.
+
+    Shape:
+        x: (..., *S). returns: (...).
 
     Example:
-        >>> energy = ResNetConvEnergy((3, 32, 32), memory_features=2)
-        >>> sum(p.numel() for p in energy.first.memory.parameters())
-        1154
+        >>> ResNetConvEnergy((3, 32, 32), memory_features=2)(torch.rand(2, 3, 3, 32, 32)).shape
+        torch.Size([2, 3])
     """
 
     writable = ("first.memory", "second.memory")
@@ -191,9 +197,8 @@ class ResNetConvEnergy(nn.Module):
 def resnet_conv_energy_64(shape: Sequence[int] = (3, 64, 64), memory_features: int = 8, **options) -> ResNetConvEnergy:
     """The paper's energy for ImageNet at 64×64: :class:`ResNetConvEnergy` with all channels doubled.
 
-    128 channels inside the bottleneck blocks give the paper's 18448 floats, 2306 for each memory feature. That the
-    channels they give are doubled as well, and that both have stride 2, so that the hops see a 4×4 map here
-    too, is chosen here. ``options`` are further arguments of :class:`ResNetConvEnergy`.
+    128 channels inside the bottleneck blocks give the paper's 18448 floats. That the channels behind them are doubled
+    too, and that both have stride 2, so that the hops see a 4×4 map, is chosen here. ``options``: further arguments.
 
     Example:
         >>> sum(p.numel() for p in resnet_conv_energy_64().first.memory.parameters())
@@ -203,7 +208,7 @@ def resnet_conv_energy_64(shape: Sequence[int] = (3, 64, 64), memory_features: i
     return ResNetConvEnergy(shape, memory_features, **{**doubled, **options})
 
 
-def _he(layer: Layer, gain: float = math.sqrt(2)) -> Layer:
+def _he(layer: nn.Linear | nn.Conv2d, gain: float = math.sqrt(2)) -> nn.Module:
     """The layer with normal weights of standard deviation gain / √fan-in, for activations √2 (He), and a zero bias."""
     nn.init.normal_(layer.weight, std=gain / math.sqrt(layer.weight[0].numel()))
     if layer.bias is not None:

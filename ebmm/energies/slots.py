@@ -17,7 +17,13 @@ class DenseEnergy(nn.Module):
 
     From Krotov & Hopfield (2016) and Ramsauer et al. (2020). Its slots mᵢ are writable here, so it can be
     written by gradient steps; :class:`ebmm.DenseMemory` stores patterns in the slots verbatim instead.
-    The memory holds slots · d floats; ``beta``, the inverse temperature, is above 0.
+
+    Args:
+        features, slots: d, size of a pattern, and how many slots. The memory holds slots · d floats.
+        beta: inverse temperature, above 0.
+
+    Shape:
+        x: (..., d). returns: (...).
 
     Example:
         >>> DenseEnergy(4, slots=3)(torch.rand(2, 5, 4)).shape
@@ -31,9 +37,6 @@ class DenseEnergy(nn.Module):
         self.pattern_shape = (features,)
         self.beta = beta
         self.memory = MemoryLinear(features, slots, bias=False)
-
-    def extra_repr(self) -> str:
-        return f"beta={self.beta}"
 
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1
@@ -49,10 +52,9 @@ class CompressedDenseEnergy(nn.Module):
 
     It has its own writing loss, ``−1/γ · log Σᵢ exp(−γ/2 ‖mᵢ − e/2‖²)`` with ``e = encoder(x)``: half the squared
     distance from *half* the code to the nearest slot. One gradient step on it, of size 2, mirrors that slot
-    about e/2, so that an empty slot, close to the origin, lands on the code. A slot that holds another
-    code is further from e/2 than an empty one, by about half the code's length squared, and is left alone.
-    Patterns written one after the other thus find a slot each; written all at once they share one.
-    It gives that loss for ``writing=True``. This energy is ours, not the paper's.
+    about e/2, so that an empty slot, close to the origin, lands on the code. A slot that holds another code is
+    further away, by about half the code's length squared, and is left alone. So patterns written one after the
+    other find a slot each; written all at once they share one. This energy is ours, not the paper's.
 
     Args:
         features: d, the size of a pattern, or its shape S.
@@ -63,10 +65,12 @@ class CompressedDenseEnergy(nn.Module):
             ``½ ln((1 − p)/p)`` makes that mean the posterior mean: 0.55 for a quarter.
         sharpness: γ. High, so that writing chooses one slot even where two are almost as near.
 
+    Shape:
+        x: (..., *S). returns: (...), the writing loss with ``writing=True``.
+
     Example:
-        >>> energy = CompressedDenseEnergy(128, slots=96, width=86)
-        >>> sum(p.numel() for p in energy.memory.parameters())
-        8256
+        >>> CompressedDenseEnergy(128, slots=96, width=86)(torch.rand(2, 5, 128)).shape
+        torch.Size([2, 5])
     """
 
     writable = ("memory",)
@@ -91,9 +95,6 @@ class CompressedDenseEnergy(nn.Module):
         self.memory = MemorySlots(slots, width)
         self.log_inverse_temperature = nn.Parameter(torch.tensor(math.log(inverse_temperature)))
         self.sharpness = sharpness
-
-    def extra_repr(self) -> str:
-        return f"sharpness={self.sharpness}, share={self.share}"
 
     def forward(self, x: Tensor, writing: bool = False) -> Tensor:
         slots = self.memory()

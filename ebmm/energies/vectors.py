@@ -11,15 +11,18 @@ from ebmm.layers import MemoryLinear, MemorySymmetric
 class QuadraticEnergy(nn.Module):
     """The continuous Hopfield energy, ``E(x) = −½ sᵀ M s + c/2 ‖s‖²`` with ``s = 2x − 1`` (chapters 2 and 3).
 
-    M is symmetric and writable, d(d+1)/2 floats; c, the curvature, is a constant that keeps the energy from falling
-    without end in directions that M does not store (inside the box it is bounded for any c).
-    One gradient step of writing on this energy, from M = 0, is Hebb's rule.
+    M is symmetric and writable, d(d+1)/2 floats; c is a constant that keeps the energy from falling without end in
+    directions that M does not store. One gradient step of writing on this energy, from M = 0, is Hebb's rule.
+
+    Args:
+        features, curvature: d, bits of a pattern, and c, at least 0.
+
+    Shape:
+        x: (..., d). returns: (...).
 
     Example:
-        >>> energy = QuadraticEnergy(4, curvature=1.0)
-        >>> energy(torch.ones(2, 3, 4))
-        tensor([[2., 2., 2.],
-                [2., 2., 2.]], grad_fn=<AddBackward0>)
+        >>> QuadraticEnergy(4, curvature=1.0)(torch.ones(3, 4)).tolist()
+        [2.0, 2.0, 2.0]
     """
 
     writable = ("memory",)
@@ -30,9 +33,6 @@ class QuadraticEnergy(nn.Module):
         self.curvature = curvature
         self.memory = MemorySymmetric(features)
 
-    def extra_repr(self) -> str:
-        return f"curvature={self.curvature}"
-
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1
         interaction = (signs * self.memory(signs)).sum(-1)
@@ -42,9 +42,15 @@ class QuadraticEnergy(nn.Module):
 class MLPEnergy(nn.Module):
     """A multilayer perceptron with a bounded head, ``E(x) = wᵀ tanh(A tanh([memory(s), static(s)]))`` (chapter 4).
 
-    ``s = 2x − 1``. The memory is one linear layer that reads the pattern, as in the paper's networks, with
-    (d + 1) · memory_features floats; the static layers, ``hidden`` wide, are only meta-learned. tanh throughout
+    ``s = 2x − 1``. The memory is one linear layer that reads the pattern, as in the paper's networks. tanh throughout
     keeps the energy bounded and its gradient smooth.
+
+    Args:
+        features, hidden: d, size of a pattern, and width of the static layers.
+        memory_features: outputs of the writable layer. The memory holds (d + 1) · memory_features floats.
+
+    Shape:
+        x: (..., d). returns: (...).
 
     Example:
         >>> MLPEnergy(64, memory_features=32)(torch.rand(2, 5, 64)).shape
@@ -76,9 +82,14 @@ class PredictiveEnergy(nn.Module):
     patterns. Meta-learning adds to it what a linear memory cannot do (chapter 4).
     This energy is ours, not the paper's. It is never negative.
 
+    Args:
+        features, hidden: d, size of a pattern, and width of the static network f.
+
+    Shape:
+        x: (..., d). returns: (...).
+
     Example:
-        >>> energy = PredictiveEnergy(64)
-        >>> bool((energy(torch.rand(2, 5, 64)) >= 0).all())
+        >>> bool((PredictiveEnergy(64)(torch.rand(2, 5, 64)) >= 0).all())
         True
     """
 
