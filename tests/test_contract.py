@@ -371,7 +371,7 @@ WRONG_MEMORIES = {
     "another model's": (lambda memory: Memory({"other": torch.zeros(MEMORIES, 2)}), ValueError),
     "with one more": (lambda memory: Memory({**memory, "other": torch.zeros(MEMORIES)}), ValueError),
     "of another size": (lambda memory: Memory({key: longer(t) for key, t in memory.items()}), ValueError),
-    "flat": (lambda memory: Memory({key: t.flatten(1)[:, None, None] for key, t in memory.items()}), ValueError),
+    "with one more dimension": (lambda memory: Memory({key: t[..., None] for key, t in memory.items()}), ValueError),
 }
 
 
