@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
-from ebmm.memory import Memory, _check_steps, _pattern_shape, _size, _written, check_points
+from ebmm.memory import Memory, as_pattern_shape, check_counts, check_memory, check_points
 
 FULL = ("error", "overwrite")
 
@@ -16,28 +18,17 @@ class DenseMemory(nn.Module):
     With the stored patterns as the rows of ``X``, the energy is ``E(x) = -lse(beta, X x) + 1/2 ||x||^2``,
     where ``lse(beta, z) = log(sum_n exp(beta z_n)) / beta``. One read step, ``x <- X^T softmax(beta X x)``,
     is one gradient step of size 1, and never raises the energy (Krotov and Hopfield 2016; Ramsauer and
-    others 2020). It is also attention with the patterns as keys and values. A large ``beta`` returns the
-    pattern with the greatest overlap, a small one a blend of many.
+    others 2020). It is also attention with the patterns as keys and values.
 
     Args:
         dim: the size d of a pattern, or its shape S, such as ``(28, 28)``.
         capacity: the number of patterns that one memory has room for.
-        beta: inverse temperature, above 0.
+        beta: inverse temperature, above 0: large, it returns the pattern of greatest overlap; small, a blend.
         centred: ``True``: patterns lie in the box [0, 1], and ``x`` in the formulas is ``2 x - 1``. Then
             bits, taken to signs, all have the same length: the greatest overlap is the nearest pattern.
-            ``False``: ``x`` is taken as it comes, any real number, as in the papers; there a
-            long pattern can win over a nearer, shorter one.
+            ``False``: ``x`` is any real number, as in the papers; a long pattern can win over a nearer, shorter one.
         full: what becomes of more patterns than the capacity: ``"error"`` refuses them, ``"overwrite"`` keeps
             the last ones written, and the oldest give way.
-        encoder, decoder: modules from patterns (M, *S) to codes (M, C) and back, such as those of
-            :mod:`ebmm.coders`, to be meta-learned with :func:`ebmm.fit`. Codes are then what is
-            stored and compared, the ``x`` of all formulas, and ``beta`` may stay 1: the codes' lengths say the
-            same. ``None``, both: patterns themselves, as ``centred`` says.
-
-    Raises:
-        ValueError: capacity or a dimension below 1, beta not above 0, an unknown ``full``, an encoder without
-            a decoder or a decoder without an encoder, an encoder that does not give codes (M, C).
-        TypeError: ``dim`` or ``capacity`` is not a whole number.
 
     Example:
         >>> patterns = torch.tensor([[[1., 1, 1, 0, 0, 0], [0., 1, 0, 1, 0, 1]]])
@@ -51,43 +42,26 @@ class DenseMemory(nn.Module):
     """
 
     def __init__(
-        self,
-        dim: int | tuple[int, ...],
-        capacity: int,
-        beta: float = 1.0,
-        centred: bool = True,
-        full: str = "error",
-        encoder: nn.Module | None = None,
-        decoder: nn.Module | None = None,
+        self, dim: int | tuple[int, ...], capacity: int, beta: float = 1.0, centred: bool = True, full: str = "error"
     ):
         super().__init__()
-        if not isinstance(capacity, int):
-            raise TypeError(f"capacity must be a whole number of patterns, got {capacity!r}")
-        if capacity < 1:
-            raise ValueError(f"capacity must be at least 1 pattern, got {capacity}")
         if not 0 < beta < float("inf"):
             raise ValueError(f"beta must be a number above 0, got {beta}")
         if full not in FULL:
             raise ValueError(f"full must be one of {FULL}, got {full!r}")
-        if (encoder is None) != (decoder is None):
-            raise ValueError("an encoder needs its decoder, and a decoder its encoder: give both or neither")
-        self.shape = _pattern_shape(dim)
-        self.dim = _size(self.shape)
-        self.capacity = capacity
-        self.beta = beta
-        self.centred = centred
-        self.full = full
-        self.encoder, self.decoder = encoder, decoder
-        self.width = self.dim if encoder is None else _code_size(encoder, self.shape)
+        check_counts(capacity=capacity)
+        self.pattern_shape = as_pattern_shape(dim, "dim")
+        self.dim = math.prod(self.pattern_shape)
+        self.capacity, self.beta, self.centred, self.full = capacity, beta, centred, full
 
     def extra_repr(self) -> str:
-        settings = f"capacity={self.capacity}, beta={self.beta:g}, centred={self.centred}, full={self.full!r}"
-        return f"{_written(self.shape)}, {settings}"
+        settings = f"capacity={self.capacity}, beta={self.beta}, centred={self.centred}, full={self.full!r}"
+        return f"{self.pattern_shape}, {settings}"
 
     @property
     def memory_floats(self) -> int:
-        """What one memory costs: ``capacity * d`` floats (``C`` for ``d`` with coders), full or not."""
-        return self.capacity * self.width
+        """What one memory costs: ``capacity * d`` floats, full or not."""
+        return self.capacity * self.dim
 
     def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
         """Store patterns beside those already stored.
@@ -97,12 +71,10 @@ class DenseMemory(nn.Module):
             memory: what an earlier ``write`` returned, left as it was; ``None`` starts an empty one.
 
         Returns:
-            A Memory with ``"patterns"``: (B, all N so far, d), as the formulas use them, or (B, all N so
-            far, C), their codes. Where the oldest gave way, the last ``capacity`` are left.
+            A Memory with ``"patterns"``: (B, all N so far, d), as the formulas use them, the last ``capacity`` of them.
 
         Raises:
-            TypeError: not a floating-point tensor.
-            ValueError: wrong shape, outside the box, more patterns than the capacity, a foreign memory.
+            TypeError, ValueError: other values or shapes; more than the capacity; another model's memory.
 
         Example:
             >>> model = DenseMemory(2, capacity=3)
@@ -129,8 +101,6 @@ class DenseMemory(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Repeat ``x <- X^T softmax(beta X x)`` from each query; differentiable in query and memory.
 
-        With coders the query is encoded once, the steps are taken on codes, and what is returned is decoded.
-
         Args:
             query: (B, Q, *S), floating point; within [0, 1] if ``centred``.
             memory: what ``write`` returned.
@@ -138,12 +108,7 @@ class DenseMemory(nn.Module):
             steps: how many times, K.
 
         Returns:
-            ``x``: (B, Q, *S); with ``trajectory=True`` also the trajectory, (K + 1, B, Q, *S), the query
-            first and ``x`` last.
-
-        Raises:
-            TypeError: not a floating-point tensor, ``steps`` not a whole number.
-            ValueError: wrong shape, outside the box, steps below 1, a foreign memory.
+            (B, Q, *S); with ``trajectory`` also (K + 1, B, Q, *S), the query first, what is read last.
 
         Example:
             >>> model = DenseMemory(1, capacity=2, beta=4.0, centred=False)
@@ -157,32 +122,18 @@ class DenseMemory(nn.Module):
         """
         stored = self._stored(memory)
         self._check(query, "query", stored)
-        _check_steps(steps)
-        states = [self._inner(query)]
+        check_counts(steps=steps)
+        x, iterates = self._inner(query), [query]
         for _ in range(steps):
-            states.append(torch.softmax(self.beta * states[-1] @ stored.mT, dim=-1) @ stored)
-        x = self._outer(states[-1])
-        if not trajectory:
-            return x
-        return x, torch.stack([query, *(self._outer(state) for state in states[1:-1]), x])
+            x = torch.softmax(self.beta * x @ stored.mT, dim=-1) @ stored
+            iterates.append(self._outer(x))
+        return (iterates[-1], torch.stack(iterates)) if trajectory else iterates[-1]
 
     def energy(self, x: Tensor, memory: Memory) -> Tensor:
         """The energy ``E(x) = -lse(beta, X x) + 1/2 ||x||^2``; differentiable in ``x`` and memory.
 
-        If ``centred``, the ``x`` of the formula is ``2 x - 1``: then a read step is a gradient step of
-        size 1/4 in the box, 1 in the formula's own coordinates. With coders it is the energy of the code of
-        ``x``; reading lowers it from code to code, which is no promise for what they decode to.
-
-        Args:
-            x: (B, Q, *S), floating point; within [0, 1] if ``centred``.
-            memory: what ``write`` returned.
-
-        Returns:
-            (B, Q).
-
-        Raises:
-            TypeError: not a floating-point tensor.
-            ValueError: wrong shape, outside the box, a foreign memory.
+        If ``centred``, the formula's ``x`` is ``2 x - 1``, and a read step a gradient step of size 1/4 in the box.
+        Of x (B, Q, *S) it is (B, Q).
 
         Example:
             >>> model = DenseMemory(2, capacity=1, centred=False)
@@ -190,7 +141,7 @@ class DenseMemory(nn.Module):
             >>> model.energy(torch.tensor([[[1., 2], [1, 0]]]), memory)
             tensor([[-2.5000, -0.5000]])
 
-        Ramsauer and others 2020, equation 1 without its constants; chapter 2.
+        Ramsauer and others 2020, equation 1 without its constants.
         """
         stored = self._stored(memory)
         self._check(x, "x", stored)
@@ -200,39 +151,19 @@ class DenseMemory(nn.Module):
     def _check(self, x: Tensor, name: str, stored: Tensor | None) -> None:
         low, high = (0.0, 1.0) if self.centred else (None, None)
         batch = None if stored is None else stored.shape[0]
-        like = next(self.parameters(), None) if stored is None else stored
-        check_points(x, self.shape, name, low, high, like=like, batch=batch)
+        check_points(x, self.pattern_shape, name, low, high, like=stored, batch=batch)
 
     def _stored(self, memory: Memory) -> Tensor:
-        want = f"patterns: (B, N, {self.width})"
-        if not isinstance(memory, Memory):
-            raise TypeError(f"memory must be a Memory with {want}, got {type(memory).__name__}")
-        stored = memory["patterns"] if tuple(memory) == ("patterns",) else None
-        if stored is None or stored.dim() != 3 or stored.shape[2] != self.width:
-            raise ValueError(f"a dense memory of size {self.width} expects a Memory with {want}, got {memory}")
-        return stored
+        shapes = {"patterns": (range(1, self.capacity + 1), self.dim)}
+        return check_memory(memory, shapes, "DenseMemory")["patterns"]
 
     def _inner(self, x: Tensor) -> Tensor:
-        if self.encoder is not None:
-            return self.encoder(x.flatten(0, 1)).unflatten(0, x.shape[:2])
         flat = x.flatten(2)
         return 2 * flat - 1 if self.centred else flat
 
     def _outer(self, x: Tensor) -> Tensor:
-        if self.decoder is not None:
-            return self.decoder(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-        x = x.unflatten(2, self.shape)
+        x = x.unflatten(2, self.pattern_shape)
         if not self.centred:
             return x
         x = (x + 1) / 2
         return x + (x.clamp(0, 1) - x).detach()  # a blend of patterns leaves the box by rounding only
-
-
-@torch.no_grad()
-def _code_size(encoder: nn.Module, shape: tuple[int, ...]) -> int:
-    like = next(encoder.parameters(), torch.zeros(()))
-    code = encoder(torch.zeros(1, *shape, dtype=like.dtype, device=like.device))
-    if code.dim() != 2 or len(code) != 1:
-        want = f"(M, {', '.join(map(str, shape))}) to codes (M, C)"
-        raise ValueError(f"the encoder must map patterns {want}, but one pattern gave shape {tuple(code.shape)}")
-    return code.shape[1]

@@ -1,20 +1,16 @@
-"""Hopfield's network with three writing rules (chapter 1).
-
-Letters: B memories, N patterns, Q queries, K read steps, d units.
-"""
+"""Hopfield's network of d units, with three writing rules (chapter 1)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
 
-from ebmm.memory import Memory, _check_steps, _pattern_shape, _size, _written, check_points
+from ebmm.memory import Memory, as_pattern_shape, check_counts, check_memory, check_points
 
 VALUES = {"bits": (0.0, 1.0), "signs": (-1.0, 1.0)}
-
-
 DYNAMICS = ("asynchronous", "synchronous")
 
 
@@ -68,12 +64,7 @@ class Hopfield(nn.Module):
     Args:
         dim: the number of units d, or the shape S of a pattern, such as ``(28, 28)``.
         rule: how patterns are written: ``"hebb"``, ``"storkey"`` or ``"pseudo-inverse"``.
-        values: what patterns and queries hold: ``"bits"``, 0 and 1, or ``"signs"``, -1 and +1. What is read
-            comes back in the same values. Bits and signs are one network: ``sign = 2 bit - 1``.
-
-    Raises:
-        ValueError: an unknown rule or kind of values, or a dimension below 1.
-        TypeError: ``dim`` is neither a whole number nor a tuple of them.
+        values: what patterns, queries and reads hold: ``"bits"``, 0 and 1, or ``"signs"``, -1 and +1.
 
     Example:
         >>> patterns = torch.tensor([[[1., 1, 1, 1, 0, 0, 0, 0], [1., 0, 1, 0, 1, 0, 1, 0]]])
@@ -94,29 +85,25 @@ class Hopfield(nn.Module):
             raise ValueError(f"rule must be one of {tuple(RULES)}, got {rule!r}")
         if values not in VALUES:
             raise ValueError(f"values must be one of {tuple(VALUES)}, got {values!r}")
-        self.shape = _pattern_shape(dim)
-        self.dim = _size(self.shape)
-        self.rule = rule
-        self.values = values
+        self.pattern_shape = as_pattern_shape(dim, "dim")
+        self.dim = math.prod(self.pattern_shape)
+        self.rule, self.values = rule, values
 
     def extra_repr(self) -> str:
-        return f"{_written(self.shape)}, rule={self.rule!r}, values={self.values!r}"
+        return f"{self.pattern_shape}, rule={self.rule!r}, values={self.values!r}"
 
     @property
     def memory_floats(self) -> int:
         """What one memory costs: ``d (d + 1) / 2`` floats; 8256 at d = 128, as in the paper's table 1.
 
-        The matrix is symmetric. Hebb's rule and Storkey's need only the ``d (d - 1) / 2`` couplings above
-        the diagonal; the paper adds one bias a unit, and so do we, though all biases are zero here.
-        The pseudo-inverse rule needs the diagonal too, to go on writing; to read, it does not.
+        Hebb's rule and Storkey's need only the ``d (d - 1) / 2`` couplings above the diagonal; the paper adds one
+        bias a unit, and so do we, though all are zero here. The pseudo-inverse rule needs the diagonal to write on.
         """
         return self.dim * (self.dim + 1) // 2
 
     @torch.no_grad()
     def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
-        """Store patterns, in a new memory or after those of an old one.
-
-        Writing in parts gives the same memory as writing at once in the same order.
+        """Store patterns; writing in parts gives the same memory as writing at once in the same order.
 
         Args:
             patterns: (B, N, *S), floating point, each value one of the two that ``values`` names.
@@ -127,19 +114,7 @@ class Hopfield(nn.Module):
             ``"projection"``: (B, d, d), ``P``, by the pseudo-inverse rule.
 
         Raises:
-            TypeError: patterns are not a floating-point tensor, or of another dtype than the memory.
-            ValueError: wrong shape, other values, or a memory that another rule wrote or of another size.
-
-        Example:
-            >>> model = Hopfield(3, rule="pseudo-inverse", values="signs")
-            >>> memory = model.write(torch.tensor([[[1., 1, -1]]]))
-            >>> memory = model.write(torch.tensor([[[1., 1, 1]]]), memory)
-            >>> memory["projection"][0].round(decimals=4)
-            tensor([[0.5000, 0.5000, 0.0000],
-                    [0.5000, 0.5000, 0.0000],
-                    [0.0000, 0.0000, 1.0000]])
-
-        The formulas are those of the class; chapter 1, and chapter 3 for what they have to do with gradients.
+            TypeError, ValueError: other values or shapes, another dtype than the memory's, another model's memory.
         """
         matrix = None if memory is None else self._matrix(memory)
         self._check_values(patterns, "patterns", matrix)
@@ -149,23 +124,7 @@ class Hopfield(nn.Module):
         return Memory({self._name: RULES[self.rule](matrix.clone(), signs)})
 
     def weights(self, memory: Memory) -> Tensor:
-        """The couplings ``W`` that reading uses: symmetric, without diagonal.
-
-        Args:
-            memory: what ``write`` returned.
-
-        Returns:
-            (B, d, d).
-
-        Raises:
-            ValueError: a memory that another rule wrote, or of another size.
-
-        Example:
-            >>> model = Hopfield(2, values="signs")
-            >>> model.weights(model.write(torch.tensor([[[1., -1]]])))
-            tensor([[[ 0.0000, -0.5000],
-                     [-0.5000,  0.0000]]])
-        """
+        """The couplings ``W`` that reading uses: (B, d, d), symmetric, without diagonal."""
         return _clear_diagonal(self._matrix(memory).clone())
 
     @torch.no_grad()
@@ -186,7 +145,7 @@ class Hopfield(nn.Module):
         units at once; the energy may rise, and the network may end in a cycle of two states.
 
         The paper's table 1 is reproduced only by asynchronous reading with the intact units clamped: the
-        network is told which bits to trust. EBMM is not told; run both ways before you compare.
+        network is told which bits to trust. EBMM is not told (chapter 1).
 
         Args:
             query: (B, Q, *S), floating point, each value one of the two that ``values`` names.
@@ -199,26 +158,19 @@ class Hopfield(nn.Module):
                 ``None`` takes the units in their order in the pattern.
 
         Returns:
-            ``x``: (B, Q, *S), the last states; with ``trajectory=True`` also the trajectory,
-            (K + 1, B, Q, *S), the query first and ``x`` last. K, at most ``steps``, counts the steps done;
-            unless they ran out, the last changed nothing.
+            (B, Q, *S), the last states; with ``trajectory`` also (K + 1, B, Q, *S), the query first. K, at most
+            ``steps``, counts the steps done; unless they ran out, the last changed nothing.
 
         Raises:
-            TypeError: not a floating-point query, a clamp that is not bool, ``steps`` not a whole number.
-            ValueError: wrong shape, other values, unknown dynamics, steps below 1, a foreign memory.
+            TypeError, ValueError: as for ``write``; a clamp that is not bool; steps below 1.
 
         Example:
             >>> model = Hopfield((2, 3), values="signs")
             >>> memory = model.write(torch.tensor([[[[1., 1, 1], [-1, -1, -1]]]]))
             >>> query = torch.tensor([[[[1., -1, 1], [-1, -1, -1]]]])
             >>> x, trajectory = model.read(query, memory, trajectory=True)
-            >>> x
-            tensor([[[[ 1.,  1.,  1.],
-                      [-1., -1., -1.]]]])
             >>> trajectory.shape, model.energy(trajectory[:, 0, 0][None], memory)
             (torch.Size([3, 1, 1, 2, 3]), tensor([[-0.8333, -2.5000, -2.5000]]))
-
-        Chapter 1 shows clamped and free dynamics side by side.
         """
         if dynamics not in DYNAMICS:
             raise ValueError(f"dynamics must be one of {DYNAMICS}, got {dynamics!r}")
@@ -249,15 +201,7 @@ class Hopfield(nn.Module):
 
         Updates that leave every state of the batch as it was yield nothing. So with one memory and one
         query each state differs from the one before in one unit, and its energy is strictly lower.
-
-        Args:
-            query, memory, clamp, steps, generator: as for ``read``.
-
-        Returns:
-            An iterator over tensors (B, Q, *S); its last is what ``read`` returns.
-
-        Raises:
-            TypeError, ValueError: as for ``read``.
+        Arguments are as for ``read``, and the last of the tensors, (B, Q, *S), is what ``read`` returns.
 
         Example:
             >>> model = Hopfield(6, values="signs")
@@ -265,8 +209,6 @@ class Hopfield(nn.Module):
             >>> query = torch.tensor([[[1., 1, 1, 1, -1, -1]]])
             >>> [round(model.energy(x, memory).item(), 2) for x in model.updates(query, memory)]
             [0.17, -0.83, -2.5]
-
-        Chapter 1 draws these energies.
         """
         run = self._start(query, memory, clamp, steps)
 
@@ -286,31 +228,17 @@ class Hopfield(nn.Module):
     def energy(self, x: Tensor, memory: Memory) -> Tensor:
         """The energy ``E(x) = -1/2 x^T W x``, with ``x`` as signs; differentiable in ``x``.
 
-        Bits b are taken to signs ``2 b - 1`` first. Values between the two are allowed: ``E`` is a
-        quadratic function on the whole box.
-
-        Args:
-            x: (B, Q, *S), floating point, within [0, 1] for bits, within [-1, 1] for signs.
-            memory: what ``write`` returned.
-
-        Returns:
-            (B, Q).
-
-        Raises:
-            TypeError: not a floating-point tensor.
-            ValueError: wrong shape, outside the box, a foreign memory.
+        Values between bits or signs are allowed. Of x (B, Q, *S) it is (B, Q).
 
         Example:
             >>> model = Hopfield(4)
             >>> memory = model.write(torch.tensor([[[1., 1, 0, 0]]]))
             >>> model.energy(torch.tensor([[[1., 1, 0, 0], [1, 0, 1, 0], [0, 0, 1, 1]]]), memory)
             tensor([[-1.5000,  0.5000, -1.5000]])
-
-        Chapter 1: a pattern and its inverse have the same energy.
         """
         matrix = self._matrix(memory)
         low, high = VALUES[self.values]
-        check_points(x, self.shape, "x", low, high, like=matrix, batch=memory.batch_size)
+        check_points(x, self.pattern_shape, "x", low, high, like=matrix, batch=memory.batch_size)
         signs = self._signs(x)
         return -0.5 * (signs @ self.weights(memory) * signs).sum(-1)
 
@@ -319,15 +247,11 @@ class Hopfield(nn.Module):
         return "projection" if self.rule == "pseudo-inverse" else "weight"
 
     def _matrix(self, memory: Memory) -> Tensor:
-        want = f"{self._name}: (B, {self.dim}, {self.dim})"
-        if not isinstance(memory, Memory):
-            raise TypeError(f"memory must be a Memory with {want}, got {type(memory).__name__}")
-        if tuple(memory) != (self._name,) or tuple(memory[self._name].shape[1:]) != (self.dim, self.dim):
-            raise ValueError(f"a {self.rule} network expects a Memory with {want}, got {memory}")
-        return memory[self._name]
+        shapes = {self._name: (self.dim, self.dim)}
+        return check_memory(memory, shapes, f"Hopfield with rule={self.rule!r}")[self._name]
 
     def _check_values(self, x: Tensor, name: str, matrix: Tensor | None) -> None:
-        check_points(x, self.shape, name, like=matrix, batch=None if matrix is None else matrix.shape[0])
+        check_points(x, self.pattern_shape, name, like=matrix, batch=None if matrix is None else matrix.shape[0])
         low, high = VALUES[self.values]
         other = x[(x != low) & (x != high)]
         if other.numel():
@@ -341,7 +265,7 @@ class Hopfield(nn.Module):
         return 2 * flat - 1 if self.values == "bits" else flat
 
     def _values(self, state: Tensor) -> Tensor:
-        signs = state.transpose(1, 2).reshape(state.shape[0], state.shape[2], *self.shape)
+        signs = state.transpose(1, 2).reshape(state.shape[0], state.shape[2], *self.pattern_shape)
         return (signs + 1) / 2 if self.values == "bits" else signs
 
     def _order(self, generator: torch.Generator | None) -> list[int]:
@@ -352,14 +276,13 @@ class Hopfield(nn.Module):
     def _start(self, query: Tensor, memory: Memory, clamp: Tensor | None, steps: int) -> _Run:
         matrix = self._matrix(memory)
         self._check_values(query, "query", matrix)
-        _check_steps(steps)
+        check_counts(steps=steps)
         if clamp is not None:
             if not isinstance(clamp, Tensor) or clamp.dtype != torch.bool:
                 got = clamp.dtype if isinstance(clamp, Tensor) else type(clamp).__name__
                 raise TypeError(f"clamp must be a torch.bool tensor, got {got}")
             if clamp.shape != query.shape:
-                want = tuple(query.shape)
-                raise ValueError(f"clamp must have the query's shape {want}, got {tuple(clamp.shape)}")
+                raise ValueError(f"clamp must have the query's shape {tuple(query.shape)}, got {tuple(clamp.shape)}")
             if clamp.device != query.device:
                 raise ValueError(f"clamp must be on {query.device} like the query, got {clamp.device}")
             clamp = clamp.flatten(2).transpose(1, 2).contiguous()

@@ -1,9 +1,8 @@
 """Layers whose weights may differ from memory to memory, and a layer norm that can be differentiated thrice.
 
-A memory layer is an ordinary layer until its parameters are replaced (through
-``torch.func.functional_call``) by tensors with a leading memories dimension B. It then applies
-memory b's weights to the inputs of memory b, all memories in one batched product. That is the fast
-path of :class:`ebmm.EBMM`; a writable parameter of any other layer is served by ``vmap``.
+A memory layer is an ordinary layer until its parameters are replaced (``torch.func.functional_call``) by tensors with
+a leading memories dimension B. It then applies memory b's weights to the inputs of memory b, all in one batched
+product. That is the fast path of :class:`ebmm.EBMM`; a writable parameter of any other layer is served by ``vmap``.
 """
 
 from __future__ import annotations
@@ -23,23 +22,17 @@ class MemoryLinear(MemoryLayer):
     """Affine map ``y = x Wᵀ + b`` whose weights may differ by memory (paper, appendix B).
 
     Args:
-        in_features: size of each input, at least 1.
-        out_features: size of each output, at least 1.
-        bias: whether to add ``b``.
+        in_features, out_features, bias: sizes of each input and output, and whether to add ``b``.
 
     Shape:
         x: (B, N, in_features), or any leading shape while the weights are not batched.
-        weight: (out_features, in_features) or (B, out_features, in_features).
-        bias: (out_features,) or (B, out_features).
-        returns: (B, N, out_features).
+        weight, bias: (out_features, in_features) and (out_features,), or both behind B. returns: (B, N, out_features).
 
     Example:
         >>> layer = MemoryLinear(3, 2)
-        >>> layer(torch.zeros(4, 5, 3)).shape
-        torch.Size([4, 5, 2])
         >>> weights = {"weight": torch.zeros(4, 2, 3), "bias": torch.ones(4, 2)}
-        >>> torch.func.functional_call(layer, weights, torch.zeros(4, 5, 3)).sum()
-        tensor(40.)
+        >>> torch.func.functional_call(layer, weights, torch.zeros(4, 5, 3)).shape
+        torch.Size([4, 5, 2])
     """
 
     def __init__(self, in_features: int, out_features: int, bias: bool = True):
@@ -55,10 +48,23 @@ class MemoryLinear(MemoryLayer):
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
 
 
+def triangle(matrix: Tensor) -> Tensor:
+    """The upper triangle, (..., n(n+1)/2), of symmetric matrices (..., n, n), row by row."""
+    rows, columns = torch.triu_indices(*matrix.shape[-2:], device=matrix.device)
+    return matrix[..., rows, columns]
+
+
+def triangle_position(size: int) -> Tensor:
+    """Where in that triangle each entry of the matrix stands, (n, n): ``triangle(matrix)[..., position]`` undoes it."""
+    position = torch.empty(size, size, dtype=torch.long)
+    rows, columns = torch.triu_indices(size, size)
+    position[rows, columns] = position[columns, rows] = torch.arange(len(rows))
+    return position
+
+
 class MemorySymmetric(MemoryLayer):
     """Product with a symmetric matrix, ``y = M x``, stored as its upper triangle: d(d+1)/2 floats.
 
-    A Hopfield network's memory is such a matrix, so this layer costs what a Hopfield network costs.
     Each off-diagonal entry is stored once, as √2 times its value in M, so that a gradient step on the stored
     triangle is the same step on the full matrix, symmetrised.
 
@@ -67,15 +73,11 @@ class MemorySymmetric(MemoryLayer):
 
     Shape:
         x: (B, N, d), or any leading shape while the weights are not batched.
-        weight: (d(d+1)/2,) or (B, d(d+1)/2), row by row.
-        returns: (B, N, d).
+        weight: (d(d+1)/2,) or (B, d(d+1)/2), row by row. returns: (B, N, d).
 
     Example:
-        >>> layer = MemorySymmetric(64)
-        >>> layer.weight.numel()
+        >>> MemorySymmetric(64).weight.numel()
         2080
-        >>> bool((layer.matrix() == layer.matrix().mT).all())
-        True
     """
 
     position: Tensor
@@ -83,18 +85,14 @@ class MemorySymmetric(MemoryLayer):
 
     def __init__(self, features: int):
         super().__init__()
-        rows, columns = torch.triu_indices(features, features)
-        position = torch.empty(features, features, dtype=torch.long)
-        position[rows, columns] = position[columns, rows] = torch.arange(len(rows))
-        self.weight = nn.Parameter(torch.zeros(len(rows)))
-        self.register_buffer("position", position, persistent=False)
+        self.weight = nn.Parameter(torch.zeros(features * (features + 1) // 2))
+        self.register_buffer("position", triangle_position(features), persistent=False)
         scale = torch.full((features, features), math.sqrt(0.5)).fill_diagonal_(1.0)
         self.register_buffer("scale", scale, persistent=False)
 
     def matrix(self, weight: Tensor | None = None) -> Tensor:
-        """The full matrix M, (..., d, d), of stored weights (..., d(d+1)/2); of the layer's own for ``None``."""
-        stored: Tensor = self.weight if weight is None else weight
-        return stored[..., self.position] * self.scale
+        """The full matrix M, (..., d, d), of stored weights (..., d(d+1)/2); ``None``: of the layer's own."""
+        return (self.weight if weight is None else weight)[..., self.position] * self.scale
 
     def forward(self, x: Tensor) -> Tensor:
         matrix = self.matrix()
@@ -107,9 +105,7 @@ class MemorySlots(MemoryLayer):
     It starts small and random, so that no two empty slots are alike.
 
     Args:
-        slots: how many, at least 1.
-        width: C, size of a code.
-        scale: standard deviation of the start values.
+        slots, width, scale: how many, size C of a code, and standard deviation of the start values.
 
     Shape:
         weight: (slots, width) or (B, slots, width). returns: the same.
@@ -131,20 +127,14 @@ class MemoryConv2d(MemoryLayer):
     """Two-dimensional convolution whose kernels may differ by memory (paper, appendix B).
 
     Args:
-        in_channels, out_channels: channels of input and output.
-        kernel_size: height and width of the kernel.
-        stride, padding: as for ``torch.nn.Conv2d``.
-        bias: whether to add a bias to each output channel.
+        in_channels, out_channels, kernel_size, stride, padding, bias: as for ``torch.nn.Conv2d``.
 
     Shape:
-        x: (B, N, in_channels, height, width); (N, in_channels, height, width) is accepted while the
-            weights are not batched.
-        weight: (out, in, k, k) or (B, out, in, k, k). bias: (out,) or (B, out).
-        returns: (B, N, out_channels, height', width').
+        x: (B, N, in_channels, height, width), or (N, ...) while the weights are not batched.
+        weight, bias: (out, in, k, k) and (out,), or both behind B. returns: (B, N, out_channels, height', width').
 
     Example:
-        >>> layer = MemoryConv2d(3, 8, 3, padding=1)
-        >>> layer(torch.zeros(2, 5, 3, 6, 6)).shape
+        >>> MemoryConv2d(3, 8, 3, padding=1)(torch.zeros(2, 5, 3, 6, 6)).shape
         torch.Size([2, 5, 8, 6, 6])
     """
 
@@ -183,13 +173,11 @@ class MemoryConv2d(MemoryLayer):
 class LayerNorm(nn.Module):
     """Layer normalisation over the last dimension, written from primitives (Ba et al. 2016).
 
-    ``torch.nn.LayerNorm`` gives silently wrong third-order gradients with respect to its input
-    (PyTorch issue 175754), and the gradient term of the writing loss makes the meta-gradient third
-    order. This one is right at any order.
+    It is right at any order; the third-order gradients of ``torch.nn.LayerNorm``, which the gradient term of the
+    writing loss needs, are silently wrong (PyTorch issue 175754).
 
     Args:
-        features: size of the last dimension.
-        eps: added to the variance.
+        features, eps: size of the last dimension, and what is added to the variance.
 
     Shape:
         x and returned tensor: (..., features).

@@ -1,4 +1,4 @@
-"""What a memory is: the value that ``write`` returns, and the checks at every memory's door.
+"""What a memory is: the value that ``write`` returns, what every memory offers, and what all of them check.
 
 Letters used throughout the package: B memories, N patterns, Q queries, K read steps,
 T write steps, S the shape of one pattern, d its number of elements.
@@ -18,22 +18,16 @@ from torch import Tensor
 class Memory(Mapping):
     """A batch of B memories: named tensors that share a leading dimension B.
 
-    A memory is a value. Writing returns a new one and never changes the old one.
-    What the tensors mean is the business of the model that wrote them: the writable
-    weights of an energy network, a Hopfield matrix, a list of stored patterns.
+    A memory is a value. Writing returns a new one and never changes the old one. What the tensors mean is
+    known to the model that wrote them: writable weights, a Hopfield matrix, a list of stored patterns.
 
     Args:
         tensors: name to tensor, each of shape (B, ...), all on one device.
 
-    Raises:
-        ValueError: no tensors, or leading dimensions that differ.
-
     Example:
         >>> memory = Memory({"weight": torch.zeros(3, 8, 8), "bias": torch.zeros(3, 8)})
-        >>> len(memory), memory.batch_size, memory["bias"].shape
-        (2, 3, torch.Size([3, 8]))
-        >>> memory[1:].batch_size
-        2
+        >>> len(memory), memory.batch_size, memory[1:].batch_size, memory["bias"].shape
+        (2, 3, 2, torch.Size([3, 8]))
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]):
@@ -98,81 +92,66 @@ class Memory(Mapping):
 
     @classmethod
     def load(cls, path: str | os.PathLike, device: str | torch.device = "cpu") -> Memory:
-        """Read a memory that ``save`` wrote.
-
-        Raises:
-            FileNotFoundError: nothing at ``path``.
-        """
+        """Read a memory that ``save`` wrote."""
         from safetensors.torch import load_file
 
         return cls(load_file(path, device=str(device)))
 
 
 class AssociativeMemory(Protocol):
-    """What every memory offers, whatever it is made of. Users inherit nothing: an object with these serves.
-
-    Attributes:
-        memory_floats: what one memory costs, in floats of 32 bits.
-    """
+    """What every memory offers, whatever it is made of. Users inherit nothing: an object with these serves."""
 
     @property
-    def memory_floats(self) -> int: ...
+    def memory_floats(self) -> int:
+        """What one memory costs, in floats of 32 bits."""
 
     def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
         """Patterns (B, N, *S) into B memories, new ones or those given, which stay as they are."""
-        ...
 
     def read(self, query: Tensor, memory: Memory) -> Tensor:
         """What each query (B, Q, *S) recalls, (B, Q, *S)."""
-        ...
 
 
-def check_memory(memory: Memory, shapes: Mapping[str, tuple[int | None, ...]], owner: str) -> dict[str, Tensor]:
+def check_memory(memory: Memory, shapes: Mapping[str, tuple[int | range, ...]], owner: str) -> dict[str, Tensor]:
     """The tensors of a memory that its owner wrote, refusing any other.
 
     Args:
-        memory: to be checked.
-        shapes: the names of its tensors, and the shape of each behind B; ``None`` where a size may vary.
-        owner: who reads it, for the message.
+        memory, owner: to be checked, and who reads it, for the message.
+        shapes: the names of its tensors, and the shape of each behind B; a range where a size may vary.
 
     Raises:
         TypeError: no Memory. ValueError: other names or shapes.
     """
-    want = ", ".join(
-        f"{name}: ({', '.join(['B', *('N' if size is None else str(size) for size in shape)])})"
-        for name, shape in shapes.items()
-    )
+    sizes = {name: [f"up to {n.stop - 1}" if isinstance(n, range) else str(n) for n in s] for name, s in shapes.items()}
+    want = ", ".join(f"{name}: ({', '.join(['B', *size])})" for name, size in sizes.items())
+    wanted = f"{owner} reads a Memory with {want}, as its write returns it"
     if not isinstance(memory, Memory):
-        raise TypeError(f"{owner} reads a Memory with {want}, as its write returns it, got {type(memory).__name__}")
-    fits = memory.keys() == shapes.keys() and all(
-        len(shape) == memory[name].dim() - 1
-        and all(size in (None, found) for size, found in zip(shape, memory[name].shape[1:], strict=True))
-        for name, shape in shapes.items()
-    )
-    if not fits:
-        raise ValueError(f"{owner} reads a Memory with {want}, as its write returns it, got {memory}")
+        raise TypeError(f"{wanted}, got {type(memory).__name__}")
+    if memory.keys() != shapes.keys() or not all(_fits(memory[name].shape[1:], shapes[name]) for name in memory):
+        raise ValueError(f"{wanted}, got {memory}")
     return dict(memory)
+
+
+def _fits(found: tuple[int, ...], shape: tuple[int | range, ...]) -> bool:
+    sizes = [size if isinstance(size, range) else (size,) for size in shape]
+    return len(found) == len(sizes) and all(one in size for one, size in zip(found, sizes, strict=True))
 
 
 def floats_held(memory: Mapping[str, Tensor]) -> float:
     """How many floats of 32 bits one memory of a batch takes; a symmetric matrix counts each number once.
-
-    Args:
-        memory: what ``write`` returned, tensors (B, ...).
 
     Example:
         >>> weight, bias = torch.eye(8).expand(3, 8, 8), torch.zeros(3, 8)
         >>> floats_held(Memory({"weight": weight, "bias": bias}))
         44.0
     """
-    return sum(_different_numbers(tensor) * tensor.element_size() / 4 for tensor in memory.values())
-
-
-def _different_numbers(tensor: Tensor) -> int:
-    size = tensor.shape[-1]
-    if tensor.dim() == 3 and tensor.shape[1] == size and torch.equal(tensor, tensor.mT):
-        return size * (size + 1) // 2
-    return tensor[0].numel()
+    held = 0.0
+    for tensor in memory.values():
+        size = tensor.shape[-1]
+        symmetric = tensor.dim() == 3 and tensor.shape[1] == size and torch.equal(tensor, tensor.mT)
+        numbers = size * (size + 1) // 2 if symmetric else tensor[0].numel()
+        held += numbers * tensor.element_size() / 4
+    return held
 
 
 def check_points(
@@ -184,29 +163,24 @@ def check_points(
     like: Tensor | None = None,
     batch: int | None = None,
 ) -> None:
-    """Refuse what cannot be patterns or queries, saying what was given and what was expected.
+    """Refuse what cannot be patterns or queries: they are (B, N, *shape), floating point, finite, not empty.
 
     Args:
-        x: to be checked; expected (B, N, *shape), floating point, finite.
-        shape: the pattern shape S; ``None`` accepts any.
+        x, shape: to be checked, and the pattern shape S; ``None`` accepts any.
         name: what to call ``x`` in messages, such as ``"patterns"``.
         low, high: the box that values must lie in; ``None`` for no bound.
         like: a tensor of the model, whose dtype and device ``x`` must have.
         batch: how many memories ``x`` must address.
 
     Raises:
-        TypeError: not a floating-point tensor, or of another dtype than the model.
-        ValueError: wrong shape, empty, NaN or infinite, outside the box, on another device,
-            or for another number of memories.
+        TypeError: no tensor, or another dtype. ValueError: all else.
     """
-    want = "(B, N, " + ", ".join(map(str, shape)) + ")" if shape is not None else "(B, N, *S)"
+    want = f"(B, N, {', '.join(map(str, shape or ['*S']))})"
     if not isinstance(x, Tensor):
         raise TypeError(f"{name} must be a torch tensor of shape {want}, got {type(x).__name__}")
     if not x.is_floating_point():
         raise TypeError(f"{name} must be floating point, got {x.dtype}: convert with {name}.float()")
-    if shape is not None and (x.dim() != 2 + len(shape) or tuple(x.shape[2:]) != tuple(shape)):
-        raise ValueError(f"{name} must have shape {want}, got {tuple(x.shape)}")
-    if x.dim() < 3:
+    if x.dim() < 3 or (shape is not None and tuple(x.shape[2:]) != tuple(shape)):
         raise ValueError(f"{name} must have shape {want}, got {tuple(x.shape)}")
     if x.numel() == 0:
         raise ValueError(f"{name} must not be empty, got shape {tuple(x.shape)}")
@@ -223,25 +197,18 @@ def check_points(
         raise ValueError(f"{name} must lie in [{low:g}, {high:g}], got values from {lowest:g} to {highest:g}")
 
 
-def _pattern_shape(dim: int | tuple[int, ...]) -> tuple[int, ...]:
-    shape = (dim,) if isinstance(dim, int) else tuple(dim) if isinstance(dim, (tuple, list)) else ()
-    if not shape or not all(isinstance(size, int) for size in shape):
-        raise TypeError(f"dim must be a whole number or a tuple of them, got {dim!r}")
-    if min(shape) < 1:
-        raise ValueError(f"dim must be at least 1, got {dim!r}")
-    return shape
+def check_counts(**counts: object) -> None:
+    """Refuse sizes and numbers of steps that are not whole numbers of at least 1."""
+    for name, count in counts.items():
+        if not isinstance(count, Integral):
+            raise TypeError(f"{name} must be a whole number, got {count!r}")
+        if int(count) < 1:
+            raise ValueError(f"{name} must be at least 1, got {count}")
 
 
-def _written(shape: tuple[int, ...]) -> str:
-    return str(shape[0]) if len(shape) == 1 else str(shape)
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return torch.Size(shape).numel()
-
-
-def _check_steps(steps: int) -> None:
-    if not isinstance(steps, int):
-        raise TypeError(f"steps must be a whole number, got {steps!r}")
-    if steps < 1:
-        raise ValueError(f"steps must be at least 1, got {steps}")
+def as_pattern_shape(size: int | tuple[int, ...], name: str) -> tuple[int, ...]:
+    """The shape S of a pattern, given as such or as its size d."""
+    shape: tuple = tuple(size) if size and isinstance(size, tuple | list) else (size,)
+    for one in shape:
+        check_counts(**{name: one})
+    return tuple(map(int, shape))

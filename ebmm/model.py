@@ -19,7 +19,7 @@ from torch.func import functional_call
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 from ebmm.layers import MemoryLayer
-from ebmm.memory import Memory, check_points
+from ebmm.memory import Memory, check_memory, check_points
 
 TERMS = ("energy", "gradient", "decay")
 
@@ -203,8 +203,9 @@ class EBMM(nn.Module):
         Returns:
             (B, Q).
         """
+        weights = self._weights_of(memory)
         self._check(x, "x", memory)
-        return self._energy(x, dict(memory))
+        return self._energy(x, weights)
 
     def write(self, patterns: Tensor, memory: Memory | None = None, trajectory: bool = False):
         """Write patterns by T gradient steps on the writing loss (equations 3 and 4; chapters 3 and 4).
@@ -227,10 +228,11 @@ class EBMM(nn.Module):
             TypeError, ValueError: patterns of a wrong shape, dtype, device or range, NaN, or empty; an
                 energy that does not give one scalar each.
         """
+        given = None if memory is None else self._weights_of(memory)
         self._check(patterns, "patterns", memory)
         keep = torch.is_grad_enabled()
         initial, static = dict(self.initial_memory(patterns.shape[0])), self._static()
-        memories = [Memory(initial if memory is None else self._weights_of(memory))]
+        memories = [Memory(initial if given is None else given)]
         with torch.enable_grad():
             for group in patterns.split(1, 1) if self.sequential else (patterns,):
                 for rates in self.write_rates():
@@ -254,9 +256,9 @@ class EBMM(nn.Module):
         Raises:
             TypeError, ValueError: as for ``write``.
         """
+        weights, static = self._weights_of(memory), self._static()
         self._check(query, "query", memory)
         keep = torch.is_grad_enabled()
-        weights, static = self._weights_of(memory), self._static()
         x, velocity, iterates = query, torch.zeros_like(query), [query]
         with torch.enable_grad():
             for rate, momentum in zip(self.read_rates(), self.momentum_rates(), strict=True):
@@ -361,9 +363,9 @@ class EBMM(nn.Module):
         return projected if self.projection == "clamp" else projected.detach() + (x - x.detach())
 
     def _weights_of(self, memory: Memory) -> dict[str, Tensor]:
-        if set(memory) != set(self.writable):
-            raise ValueError(f"this model's memory holds {list(self.writable)}, got a memory that holds {list(memory)}")
-        return {name: memory[name] for name in self.writable}
+        shapes = {name: tuple(self.energy_network.get_parameter(name).shape) for name in self.writable}
+        held = check_memory(memory, shapes, f"EBMM with {type(self.energy_network).__name__}")
+        return {name: held[name] for name in self.writable}
 
     def _static(self) -> dict[str, Tensor]:
         return {name: p for name, p in self.energy_network.named_parameters() if name not in self.writable}

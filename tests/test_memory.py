@@ -2,8 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from ebmm import EBMM, Memory
-from ebmm.energies import MLPEnergy
+from ebmm import Memory
 from ebmm.memory import check_points
 
 
@@ -33,25 +32,6 @@ def test_a_memory_keeps_its_tensors_when_the_given_mapping_changes():
     tensors["weight"] = torch.ones(5, 3)
     tensors["other"] = torch.ones(2)
     assert list(memory) == ["weight"] and memory.batch_size == 2
-
-
-@pytest.mark.parametrize("keep_graph", [True, False])
-def test_writing_on_leaves_the_old_memory_as_it_was(keep_graph):
-    model = EBMM(MLPEnergy(6, memory_features=3, hidden=5), write_rate=0.1)
-    with torch.set_grad_enabled(keep_graph):
-        first = model.write(torch.ones(2, 3, 6))
-        before = {name: tensor.clone() for name, tensor in first.items()}
-        second = model.write(torch.zeros(2, 3, 6), first)
-    assert same(first, Memory(before))
-    assert not any(torch.equal(first[name], second[name]) for name in first)
-
-
-def test_writing_leaves_the_meta_learned_weights_as_they_were():
-    model = EBMM(MLPEnergy(6, memory_features=3, hidden=5), write_rate=0.1)
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with torch.no_grad():
-        model.write(torch.ones(2, 3, 6))
-    assert all(torch.equal(before[name], tensor) for name, tensor in model.state_dict().items())
 
 
 @pytest.mark.parametrize(
@@ -111,19 +91,6 @@ def test_save_and_load(tmp_path):
         loaded = Memory.load(path)
         assert same(loaded, memory)
         assert not any(tensor.requires_grad for tensor in loaded.values())
-
-
-def test_a_written_memory_is_read_the_same_after_save_and_load(tmp_path):
-    model = EBMM(MLPEnergy(6, memory_features=3, hidden=5))
-    query = torch.rand(2, 4, 6)
-    memory = model.write(torch.ones(2, 3, 6))
-    memory.save(tmp_path / "memory.safetensors")
-    model.initial_memory(2).save(tmp_path / "initial.safetensors")
-    with torch.no_grad():
-        assert torch.equal(
-            model.read(query, Memory.load(tmp_path / "memory.safetensors")), model.read(query, memory.detach())
-        )
-    assert same(Memory.load(tmp_path / "initial.safetensors"), model.initial_memory(2))
 
 
 def test_loading_what_is_not_there_names_the_file(tmp_path):

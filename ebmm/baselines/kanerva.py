@@ -11,13 +11,16 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ebmm.coders import Decoder, Encoder, apply, given_or_default
-from ebmm.memory import Memory, check_points
+from ebmm.baselines.rival import Rival, Sizes
+from ebmm.coders import Decoder, Encoder
+from ebmm.layers import triangle, triangle_position
+from ebmm.memory import Memory
 
 LEAST_NOISE = 0.01  # keeps the regression solvable in single precision
+PRIOR_SCALE = 0.1  # standard deviation of the random start of R₀
 
 
-class KanervaMachine(nn.Module):
+class KanervaMachine(Rival):
     """A belief about a K × C matrix M whose rows mix into the code of every stored pattern.
 
     A pattern's code is taken for ``z = Mᵀ w`` plus noise of variance σ², with an address ``w`` of K
@@ -49,11 +52,8 @@ class KanervaMachine(nn.Module):
         decoder: maps codes (M, C) to patterns (M, *S) in [0, 1]; ``None``, for vectors only: a
             :class:`ebmm.coders.Decoder` that starts near the transpose of the encoder.
         noise: start value of σ, above 0.01, which it stays above.
-        prior_scale: standard deviation of the random start of R₀, above 0.
 
-    Raises:
-        ValueError: a size or ``read_steps`` below 1, start values out of range, or no coders given for
-            patterns that are not vectors.
+    A memory is ``"mean"``, R, (B, K, C), and ``"covariance"``, (B, K (K + 1) / 2), the upper triangle of U row by row.
 
     Example:
         >>> model = KanervaMachine(64, rows=16, width=121)
@@ -67,6 +67,7 @@ class KanervaMachine(nn.Module):
     Wu, Wayne, Gregor, Lillicrap, *Learning Attractor Dynamics for Generative Memory* (2018).
     """
 
+    settings = ("rows", "width", "read_steps")
     position: Tensor
 
     def __init__(
@@ -78,39 +79,20 @@ class KanervaMachine(nn.Module):
         encoder: nn.Module | None = None,
         decoder: nn.Module | None = None,
         noise: float = 0.1,
-        prior_scale: float = 0.1,
     ):
-        super().__init__()
-        self.pattern_shape = (features,) if isinstance(features, int) else tuple(features)
-        if min(*self.pattern_shape, rows, width, read_steps) < 1:
-            raise ValueError(
-                f"features, rows, width and read_steps must be at least 1, got {features}, {rows}, {width} and "
-                f"{read_steps}"
-            )
-        if noise <= LEAST_NOISE or prior_scale <= 0:
-            raise ValueError(
-                f"noise must be above {LEAST_NOISE} and prior_scale above 0, got {noise} and {prior_scale}"
-            )
+        if noise <= LEAST_NOISE:
+            raise ValueError(f"noise must be above {LEAST_NOISE}, got {noise}")
+        sizes = {"rows": rows, "width": width, "read_steps": read_steps}
+        super().__init__(features, width, encoder, decoder, lambda d: _isometric_coders(d, width), **sizes)
         self.rows, self.width, self.read_steps = rows, width, read_steps
-        self.encoder, self.decoder = given_or_default(
-            encoder, decoder, self.pattern_shape, lambda d: _isometric_coders(d, width)
-        )
-        self.prior_mean = nn.Parameter(prior_scale * torch.randn(rows, width))
+        self.prior_mean = nn.Parameter(PRIOR_SCALE * torch.randn(rows, width))
         self.prior_log_variance = nn.Parameter(torch.zeros(rows))
         self.log_noise_variance = nn.Parameter(torch.tensor(math.log(noise**2 - LEAST_NOISE**2)))
-        # Where in the packed triangle each entry of U stands.
-        position = torch.empty(rows, rows, dtype=torch.long)
-        row, column = torch.triu_indices(rows, rows)
-        position[row, column] = position[column, row] = torch.arange(len(row))
-        self.register_buffer("position", position, persistent=False)
-
-    def extra_repr(self) -> str:
-        return f"{self.pattern_shape}, rows={self.rows}, width={self.width}, read_steps={self.read_steps}"
+        self.register_buffer("position", triangle_position(rows), persistent=False)
 
     @property
-    def memory_floats(self) -> int:
-        """What one memory costs: K C for the mean, K (K + 1) / 2 for the covariance, which is symmetric."""
-        return self.rows * self.width + self.rows * (self.rows + 1) // 2
+    def memory_shapes(self) -> dict[str, Sizes]:
+        return {"mean": (self.rows, self.width), "covariance": (self.rows * (self.rows + 1) // 2,)}
 
     def noise_variance(self) -> Tensor:
         """σ², which is the ridge too: positive, a scalar."""
@@ -118,107 +100,39 @@ class KanervaMachine(nn.Module):
 
     def initial_memory(self, batch_size: int = 1) -> Memory:
         """B empty memories: the meta-learned prior R₀ and U₀, before anything is written."""
-        covariance = self._packed(torch.diag(self.prior_log_variance.exp()))
+        covariance = triangle(torch.diag(self.prior_log_variance.exp()))
         return Memory(
             {"mean": self.prior_mean.expand(batch_size, -1, -1), "covariance": covariance.expand(batch_size, -1)}
         )
 
-    def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
-        """Write patterns one after another, each by one step of Bayes' rule.
-
-        Args:
-            patterns: (B, N, *S), the model's dtype, in [0, 1].
-            memory: what an earlier ``write`` returned, left as it was; ``None`` starts from the prior.
-
-        Returns:
-            A Memory. ``"mean"``: (B, K, C), R; ``"covariance"``: (B, K (K + 1) / 2), the upper triangle of U, row
-            by row.
-
-        Raises:
-            TypeError, ValueError: patterns of a wrong shape, dtype or range; an encoder that does not give
-                C numbers; a foreign memory.
-
-        Example:
-            >>> model = KanervaMachine(8, rows=3, width=5)
-            >>> memory = model.write(torch.rand(1, 4, 8))
-            >>> model.write(torch.rand(1, 2, 8), memory)["covariance"].shape
-            torch.Size([1, 6])
-        """
-        self._check(patterns, "patterns", memory)
-        mean, covariance = self._parts_of(self.initial_memory(len(patterns)) if memory is None else memory)
-        noise = self.noise_variance()
+    def _write(self, codes: Tensor, held: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """One step of Bayes' rule for each code."""
+        believed = self.initial_memory(len(codes)) if held is None else held
+        mean, noise = believed["mean"], self.noise_variance()
         # U is carried as U = F Fᵀ, so that no rounding makes a variance negative (Potter's form of Bayes' rule).
-        factor = _cholesky(covariance[:, self.position])
-        for code in self._encoded(patterns).split(1, dim=1):
+        factor = _cholesky(believed["covariance"][:, self.position])
+        for code in codes.split(1, dim=1):
             address = self._regress(mean, mean @ code.mT)
             projected = address.mT @ factor
             scale = projected.square().sum(2, keepdim=True) + noise
             gain = factor @ projected.mT / scale
             mean = torch.baddbmm(mean, gain, code - address.mT @ mean)
             factor = torch.baddbmm(factor, gain, projected / (1 + (noise / scale).sqrt()), alpha=-1)
-        return Memory({"mean": mean, "covariance": self._packed(factor @ factor.mT)})
+        return {"mean": mean, "covariance": triangle(factor @ factor.mT)}
 
-    def read(self, query: Tensor, memory: Memory, trajectory: bool = False):
-        """Go round from each query: encode, address, decode.
-
-        Args:
-            query: (B, Q, *S), the model's dtype, in [0, 1].
-            memory: B memories.
-            trajectory: also return what each round gave.
-
-        Returns:
-            (B, Q, *S), and with ``trajectory`` also (read_steps + 1, B, Q, *S): the query first, what is
-            read last.
-
-        Raises:
-            TypeError, ValueError: as for ``write``.
-
-        Example:
-            >>> model = KanervaMachine(8, rows=3, width=5, read_steps=2)
-            >>> query = torch.rand(1, 6, 8)
-            >>> x, trajectory = model.read(query, model.write(query[:, :4]), trajectory=True)
-            >>> x.shape, trajectory.shape
-            (torch.Size([1, 6, 8]), torch.Size([3, 1, 6, 8]))
-        """
-        self._check(query, "query", memory)
-        mean, _ = self._parts_of(memory)
+    def _read(self, query: Tensor, held: dict[str, Tensor]) -> list[Tensor]:
+        """Go round from each query: encode, address, decode."""
+        mean, rounds = held["mean"], [query]
         regression = self._regress(mean, mean)  # the same for all codes, queries and rounds
-        iterates = [query]
         for _ in range(self.read_steps):
-            address = self._encoded(iterates[-1]) @ regression.mT
-            iterates.append(apply(self.decoder, address @ mean))
-        return (iterates[-1], torch.stack(iterates)) if trajectory else iterates[-1]
+            address = self._encoded(rounds[-1]) @ regression.mT
+            rounds.append(self._decoded(address @ mean))
+        return rounds[1:]
 
     def _regress(self, mean: Tensor, right: Tensor) -> Tensor:
         """``(R Rᵀ + σ² I)⁻¹ right`` for right sides (B, K, ...)."""
         ridge = self.noise_variance() * torch.eye(self.rows, dtype=mean.dtype, device=mean.device)
         return _solve(torch.baddbmm(ridge, mean, mean.mT), right)
-
-    def _encoded(self, x: Tensor) -> Tensor:
-        codes = apply(self.encoder, x)
-        if codes.shape[2:] != (self.width,):
-            raise ValueError(
-                f"the encoder must give {self.width} numbers a pattern, got shape {tuple(codes.shape[2:])}"
-            )
-        return codes
-
-    def _packed(self, matrix: Tensor) -> Tensor:
-        row, column = torch.triu_indices(self.rows, self.rows, device=matrix.device)
-        return matrix[..., row, column]
-
-    def _parts_of(self, memory: Memory) -> tuple[Tensor, Tensor]:
-        names, triangle = ("mean", "covariance"), self.rows * (self.rows + 1) // 2
-        shapes = [tuple(memory[name].shape[1:]) for name in names if isinstance(memory, Memory) and name in memory]
-        if shapes != [(self.rows, self.width), (triangle,)]:
-            raise ValueError(
-                f"expected a Memory with mean: (B, {self.rows}, {self.width}) and covariance: (B, {triangle}), "
-                f"as write returns it, got {memory!r}"
-            )
-        return memory["mean"], memory["covariance"]
-
-    def _check(self, x: Tensor, name: str, memory: Memory | None) -> None:
-        batch = memory.batch_size if isinstance(memory, Memory) else None
-        check_points(x, self.pattern_shape, name, 0.0, 1.0, like=self.prior_mean, batch=batch)
 
 
 def _isometric_coders(features: int, width: int) -> tuple[Encoder, Decoder]:

@@ -1,6 +1,6 @@
 """The long short-term memory: patterns are read one after the other into a state of fixed size.
 
-The honest floor of the contest: nothing in it is made for addressing by content. Letters: B memories,
+It is what the contest is measured from: nothing in it is made for addressing by content. Letters: B memories,
 N patterns, Q queries, L layers, H hidden units, S the shape of a pattern.
 """
 
@@ -9,8 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ebmm.coders import Decoder, Encoder, apply, given_or_default
-from ebmm.memory import Memory, check_points
+from ebmm.baselines.rival import Rival, Sizes
+from ebmm.coders import Decoder, Encoder
 
 STORE, RECALL = 1.0, -1.0
 
@@ -63,7 +63,7 @@ class LSTMLayer(nn.Module):
         return torch.stack(outputs), cell
 
 
-class LSTMMemory(nn.Module):
+class LSTMMemory(Rival):
     """A recurrent network that reads the patterns, then each query in one more step from the same state.
 
     An input is a pattern's code and a flag, +1 to store and −1 to recall. The memory is the state after
@@ -84,8 +84,7 @@ class LSTMMemory(nn.Module):
             :class:`ebmm.coders.Decoder`, for vectors.
         width: C, size of a code.
 
-    Raises:
-        ValueError: a size below 1, or no coders given for patterns that are not vectors.
+    A memory is ``"output"`` and ``"cell"``, (B, L, H) each.
 
     Example:
         >>> model = LSTMMemory(64, hidden=520, layers=2)
@@ -97,6 +96,8 @@ class LSTMMemory(nn.Module):
     Graves, *Generating Sequences With Recurrent Neural Networks* (2013). Paper, table 1, row 6.
     """
 
+    settings = ("hidden", "width")
+
     def __init__(
         self,
         features: int | tuple[int, ...],
@@ -106,84 +107,32 @@ class LSTMMemory(nn.Module):
         decoder: nn.Module | None = None,
         width: int = 128,
     ):
-        super().__init__()
-        self.pattern_shape = (features,) if isinstance(features, int) else tuple(features)
-        if min(*self.pattern_shape, hidden, layers, width) < 1:
-            raise ValueError(
-                f"features, hidden, layers and width must be at least 1, got {features}, {hidden}, {layers} and {width}"
-            )
-        self.hidden, self.width = hidden, width
-        self.encoder, self.decoder = given_or_default(
-            encoder, decoder, self.pattern_shape, lambda d: (Encoder(d, width), Decoder(layers * hidden, d))
+        sizes = {"hidden": hidden, "layers": layers, "width": width}
+        super().__init__(
+            features, width, encoder, decoder, lambda d: (Encoder(d, width), Decoder(layers * hidden, d)), **sizes
         )
+        self.hidden, self.width = hidden, width
         self.layers = nn.ModuleList(LSTMLayer(width + 1 + (hidden if i else 0), hidden) for i in range(layers))
 
-    def extra_repr(self) -> str:
-        return f"{self.pattern_shape}, hidden={self.hidden}, width={self.width}"
-
     @property
-    def memory_floats(self) -> int:
-        """What one memory costs: 2·L·H floats, output and cells of each layer."""
-        return 2 * len(self.layers) * self.hidden
+    def memory_shapes(self) -> dict[str, Sizes]:
+        state = (len(self.layers), self.hidden)
+        return {"output": state, "cell": state}
 
-    def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
-        """Read the patterns in their order, from an empty state or from that of an old memory.
-
-        Args:
-            patterns: (B, N, *S), the model's dtype, in [0, 1].
-            memory: what an earlier ``write`` returned, left as it was; ``None`` starts with zeros.
-
-        Returns:
-            A Memory. ``"output"`` and ``"cell"``: (B, L, H) each.
-
-        Raises:
-            TypeError, ValueError: patterns of a wrong shape, dtype or range; coders that do not give the
-                sizes they should; a foreign memory.
-
-        Example:
-            >>> model = LSTMMemory(8, hidden=5)
-            >>> patterns = torch.rand(1, 4, 8)
-            >>> at_once, half = model.write(patterns), model.write(patterns[:, :2])
-            >>> in_two = model.write(patterns[:, 2:], half)
-            >>> torch.allclose(in_two["cell"], at_once["cell"], atol=1e-6)
-            True
-        """
-        if memory is None:
-            self._check(patterns, "patterns", None)
-            outputs = cells = patterns.new_zeros(patterns.shape[0], len(self.layers), self.hidden)
+    def _write(self, codes: Tensor, held: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """One step a pattern, from an empty state or from that of an old memory."""
+        if held is None:
+            outputs = cells = codes.new_zeros(len(codes), len(self.layers), self.hidden)
         else:
-            outputs, cells = self._state_of(memory)
-            self._check(patterns, "patterns", memory)
-        shown, kept = self._run(self._inputs(patterns, STORE).transpose(0, 1), outputs, cells)
-        return Memory(
-            {"output": torch.stack([output[-1] for output in shown], dim=1), "cell": torch.stack(kept, dim=1)}
-        )
+            outputs, cells = held["output"], held["cell"]
+        shown, kept = self._run(_flagged(codes, STORE).transpose(0, 1), outputs, cells)
+        return {"output": torch.stack([output[-1] for output in shown], dim=1), "cell": torch.stack(kept, dim=1)}
 
-    def read(self, query: Tensor, memory: Memory, trajectory: bool = False):
-        """Take one more step with each query, each from the state that was written, and decode its output.
-
-        Args:
-            query: (B, Q, *S), the model's dtype, in [0, 1].
-            memory: B memories.
-            trajectory: also return the query and what was read, as one tensor.
-
-        Returns:
-            (B, Q, *S), and with ``trajectory`` also (2, B, Q, *S): the query first, what is read last.
-
-        Raises:
-            TypeError, ValueError: as for ``write``.
-
-        Example:
-            >>> model = LSTMMemory(8, hidden=5)
-            >>> model.read(torch.rand(2, 3, 8), model.write(torch.rand(2, 4, 8))).shape
-            torch.Size([2, 3, 8])
-        """
-        outputs, cells = self._state_of(memory)
-        self._check(query, "query", memory)
-        # One step for all queries at once, each from the same state: (B, 1, H) beside (B, Q, H).
-        shown, _ = self._run(self._inputs(query, RECALL)[None], outputs.unsqueeze(2), cells.unsqueeze(2))
-        x = apply(self.decoder, torch.cat(shown, dim=-1)[0], self.pattern_shape)
-        return (x, torch.stack([query, x])) if trajectory else x
+    def _read(self, query: Tensor, held: dict[str, Tensor]) -> list[Tensor]:
+        """One step for all queries at once, each from the same state: (B, 1, H) beside (B, Q, H)."""
+        inputs = _flagged(self._encoded(query), RECALL)[None]
+        shown, _ = self._run(inputs, held["output"].unsqueeze(2), held["cell"].unsqueeze(2))
+        return [self._decoded(torch.cat(shown, dim=-1)[0])]
 
     def _run(self, inputs: Tensor, outputs: Tensor, cells: Tensor) -> tuple[list[Tensor], list[Tensor]]:
         """Each layer over all steps: its outputs (N, ..., H) and last cells; layers are dimension 1 of the state."""
@@ -195,19 +144,6 @@ class LSTMMemory(nn.Module):
             kept.append(cell)
         return shown, kept
 
-    def _inputs(self, x: Tensor, flag: float) -> Tensor:
-        codes = apply(self.encoder, x, (self.width,))
-        return torch.cat([codes, torch.full_like(codes[..., :1], flag)], dim=-1)
 
-    def _state_of(self, memory: Memory) -> tuple[Tensor, Tensor]:
-        size = (len(self.layers), self.hidden)
-        want = f"output and cell: (B, {size[0]}, {size[1]})"
-        if not isinstance(memory, Memory):
-            raise TypeError(f"memory must be a Memory with {want}, got {type(memory).__name__}")
-        if {name: tuple(state.shape[1:]) for name, state in memory.items()} != {"output": size, "cell": size}:
-            raise ValueError(f"this LSTM expects a Memory with {want}, got {memory}")
-        return memory["output"], memory["cell"]
-
-    def _check(self, x: Tensor, name: str, memory: Memory | None) -> None:
-        batch = None if memory is None else memory.batch_size
-        check_points(x, self.pattern_shape, name, 0.0, 1.0, like=next(self.parameters()), batch=batch)
+def _flagged(codes: Tensor, flag: float) -> Tensor:
+    return torch.cat([codes, torch.full_like(codes[..., :1], flag)], dim=-1)

@@ -20,9 +20,6 @@ def given_or_default(
         shape: S, of a pattern.
         default: makes both for patterns of d elements; called only where one is missing.
 
-    Raises:
-        ValueError: one is missing and patterns are not vectors.
-
     Example:
         >>> from ebmm.coders import packing_coders
         >>> def default(features):
@@ -39,13 +36,13 @@ def given_or_default(
     return made[0] if encoder is None else encoder, made[1] if decoder is None else decoder
 
 
-def apply(coder: nn.Module, x: Tensor, shape: tuple[int, ...] | None = None) -> Tensor:
+def apply(coder: nn.Module, x: Tensor, shape: tuple[int, ...]) -> Tensor:
     """A coder on (B, N, ...): all memories' patterns or codes as one batch, (B, N, ...) again.
 
     Args:
         coder: maps (M, ...) to (M, ...).
         x: (B, N, ...).
-        shape: what the coder must give for each of the M; ``None`` accepts any.
+        shape: what the coder must give for each of the M.
 
     Returns:
         (B, N, *shape).
@@ -60,7 +57,7 @@ def apply(coder: nn.Module, x: Tensor, shape: tuple[int, ...] | None = None) -> 
         torch.Size([2, 5, 3])
     """
     coded = coder(x.flatten(0, 1))
-    want = (x.shape[0] * x.shape[1], *(coded.shape[1:] if shape is None else shape))
+    want = (x.shape[0] * x.shape[1], *shape)
     if tuple(coded.shape) != want:
         raise ValueError(
             f"{type(coder).__name__} must map {tuple(x.flatten(0, 1).shape)} to {want}, it gave {tuple(coded.shape)}"

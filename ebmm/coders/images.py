@@ -1,6 +1,6 @@
 """Coders for images: cosines, as in JPEG, and a convolutional network beside them (chapters 6 and 7).
 
-One encoder and its transpose serve every memory that takes part in an image contest, ours and the rivals'.
+One encoder and its transpose serve every memory in an image contest, ours and the rivals'.
 """
 
 from __future__ import annotations
@@ -26,9 +26,6 @@ def cosine_basis(shape: tuple[int, ...], number: int) -> Tensor:
 
     Returns:
         (number, d), orthonormal rows, the one of largest variance (the mean) first.
-
-    Raises:
-        ValueError: number out of range.
 
     Example:
         >>> basis = cosine_basis((8, 8), 10)
@@ -57,11 +54,7 @@ def _cosines(size: int) -> Tensor:
 
 
 def as_planes(shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """(channels, height, width) of an image of shape (H, W) or (C, H, W).
-
-    Raises:
-        ValueError: neither, channels other than 1 or 3, or sides that are no multiples of 8.
-    """
+    """(channels, height, width) of an image of shape (H, W) or (C, H, W)."""
     planes = (1, *shape) if len(shape) == 2 else tuple(shape)
     if len(planes) != 3 or planes[0] not in (1, 3) or planes[1] % 8 or planes[2] % 8:
         raise ValueError(f"expected images (H, W) or (3, H, W) with sides that are multiples of 8, got {shape}")
@@ -151,7 +144,7 @@ class ImageDecoder(nn.Module):
     def __init__(self, width: int, shape: tuple[int, ...], level: float = 0.5, channels: tuple[int, int] = (64, 96)):
         super().__init__()
         self.level = level
-        self.shape, (planes, height, breadth) = tuple(shape), as_planes(shape)
+        self.pattern_shape, (planes, height, breadth) = tuple(shape), as_planes(shape)
         self.register_buffer("basis", cosine_basis(shape, coefficients(shape, width)), persistent=False)
         self.constant = typical_length(as_planes(shape))
         self.linear = nn.Linear(width - 1, len(self.basis))
@@ -176,7 +169,7 @@ class ImageDecoder(nn.Module):
         # 1/last, but near 0 where the slot is empty.
         inverse = last / (last.square() + 0.1)
         signs = self.linear(self.constant * inverse * code[:, :-1]) @ self.basis + self.network(code)
-        y = (self.level + signs / 2).unflatten(1, self.shape)
+        y = (self.level + signs / 2).unflatten(1, self.pattern_shape)
         return y + (y.clamp(0, 1) - y).detach()
 
 
@@ -193,12 +186,5 @@ def typical_length(planes: tuple[int, int, int]) -> float:
 def image_coders(
     shape: tuple[int, ...], width: int, level: float = 0.5, channels: tuple[int, int] = (64, 96)
 ) -> tuple[ImageEncoder, ImageDecoder]:
-    """An encoder and its decoder; before training, the best-known ``width − 1`` cosine coefficients.
-
-    Args:
-        shape, width, level, channels: as for :class:`ImageEncoder`.
-
-    Returns:
-        An :class:`ImageEncoder` and an :class:`ImageDecoder`.
-    """
+    """An :class:`ImageEncoder` and its decoder; before training, the best-known ``width − 1`` cosine coefficients."""
     return ImageEncoder(shape, width, level, channels), ImageDecoder(width, shape, level, channels)

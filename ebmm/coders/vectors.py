@@ -91,9 +91,6 @@ def packing_coders(features: int, width: int, hidden: int = 256) -> tuple[Encode
         width: C, size of a code.
         hidden: width of both hidden layers.
 
-    Returns:
-        An :class:`Encoder` and a :class:`Decoder`.
-
     Example:
         >>> encoder, decoder = packing_coders(3, width=2)
         >>> encoder.linear.weight.data
@@ -185,12 +182,6 @@ def sign_coders(features: int, width: int, steps: int = 24) -> tuple[SignEncoder
         features: d, size of a pattern.
         width: C, size of a code, at most d.
         steps: L of the :class:`SignDecoder`.
-
-    Returns:
-        A :class:`SignEncoder` and a :class:`SignDecoder`.
-
-    Raises:
-        ValueError: a code longer than a pattern.
 
     Example:
         >>> encoder, decoder = sign_coders(8, width=8)

@@ -1,19 +1,18 @@
-"""Energy networks: modules that map patterns (B, N, *S) to one scalar each, (B, N).
+"""Energy networks: modules that map patterns (..., *S) to one scalar each, (...).
 
-Any ``torch.nn.Module`` of that kind is an energy for :class:`ebmm.EBMM`. Those here are built from
-memory layers, so that all memories are computed in one batch. Each names its ``writable`` parameters
-(the memory itself; everything else is static and only meta-learned) and its ``pattern_shape``. One that
-is written by another loss than its energy says ``own_writing_loss = True`` and gives that loss for
-``forward(x, writing=True)``.
+Any ``torch.nn.Module`` of that kind is an energy for :class:`ebmm.EBMM`. Those here are built from memory layers, so
+that all memories are computed in one batch. Each names its ``writable`` parameters (the memory; all else is only
+meta-learned) and its ``pattern_shape``. One that is written by another loss than its energy says
+``own_writing_loss = True`` and gives that loss for ``forward(x, writing=True)``.
 
-Patterns lie in [0, 1]; every energy first maps them to the centred coordinates ``2x − 1`` of the
-Hopfield network, in which a bit is ±1.
+Patterns lie in [0, 1]; every energy first maps them to the coordinates ``2x − 1``, in which a bit is ±1.
 """
 
+from ebmm.energies.gated import GatedRNNEnergy
 from ebmm.energies.inpainting import InpaintingEnergy
 from ebmm.energies.resnet import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
 from ebmm.energies.slots import CompressedDenseEnergy, DenseEnergy
-from ebmm.energies.vectors import GatedRNNEnergy, MLPEnergy, PredictiveEnergy, QuadraticEnergy
+from ebmm.energies.vectors import MLPEnergy, PredictiveEnergy, QuadraticEnergy
 
 __all__ = [
     "CompressedDenseEnergy",

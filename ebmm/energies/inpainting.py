@@ -1,8 +1,4 @@
-"""Our energy for images: how badly a picture agrees with what it reminds of, and how to make it agree (chapters 6, 7).
-
-A code shorter than its image loses detail. A query has most of the detail: three quarters of it are
-intact. So the memory should change only what does not fit, and there fill in what it remembers.
-"""
+"""Our energy for images: how badly a picture agrees with what it reminds of (chapters 6 and 7)."""
 
 from __future__ import annotations
 
@@ -27,23 +23,17 @@ class InpaintingEnergy(CompressedDenseEnergy):
       around p; ``b_p`` is what is forgiven there, given by a small network of y alone.
     - ``ρ(v) = softplus(a v)/a`` is 0 for a misfit well below what is forgiven, and grows with slope 1 above.
 
-    So the gradient is x − z where x does not fit, as in a block of noise, and 0 where it does: reading
-    fills in what is missing and leaves intact detail alone that the memory has no room for. Both networks
-    start as zero. Never negative.
+    So the gradient is x − z where x does not fit, as in a block of noise, and 0 where it does: intact detail, for
+    which a code has no room, is left alone. Both networks start as zero.
 
-    Slots are written as those of :class:`ebmm.energies.CompressedDenseEnergy`, but compared with 0.4 of the code
-    instead of half of it, and by a step of 2.5. As all codes are of one length, a slot that is taken is then
-    further away than an empty one by at least a fifth of that length squared, even for the same image twice.
-    This energy is ours, not the paper's.
+    Slots are compared with 0.4 of the code instead of half of it, and written by a step of 2.5. A slot that is taken is
+    then further away than an empty one, even for the same image twice. This energy is ours, not the paper's.
 
     Args:
         shape: S of an image, (H, W) or (3, H, W), sides multiples of 8.
-        slots: how many patterns there is room for. The memory holds slots · width floats.
-        width: C, size of a code.
+        slots, width: how many patterns there is room for, and the size C of a code; it holds slots · C floats.
         encoder, decoder: such as :func:`ebmm.coders.image_coders` makes; codes must be of one length.
-        hidden: channels of the network f.
-        inverse_temperature: start value of β, above 0.
-        forgiven: start value of b, above 0.
+        hidden, inverse_temperature, forgiven: channels of the network f, start values of β and b, above 0.
 
     Shape:
         x: (..., *S). returns: (...), the writing loss with ``writing=True``.
@@ -122,16 +112,7 @@ class InpaintingEnergy(CompressedDenseEnergy):
 
 
 def window_mean(size: int, reach: int = 2) -> Tensor:
-    """The matrix (size, size) that takes means over 2 · reach + 1 neighbours; past an edge they are mirrored.
-
-    It is symmetric and its rows sum to 1, and so do its columns: what a mean spreads is neither lost nor doubled.
-
-    Example:
-        >>> (3 * window_mean(3, reach=1)).round()
-        tensor([[2., 1., 0.],
-                [1., 1., 1.],
-                [0., 1., 2.]])
-    """
+    """The symmetric matrix (size, size) that takes means over 2 · reach + 1 neighbours, mirrored past an edge."""
     matrix = torch.zeros(size, size)
     for place in range(size):
         for near in range(place - reach, place + reach + 1):

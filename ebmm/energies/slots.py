@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ebmm.coders import given_or_default, sign_coders
 from ebmm.layers import MemoryLinear, MemorySlots
+from ebmm.memory import as_pattern_shape
 
 
 class DenseEnergy(nn.Module):
@@ -18,8 +19,7 @@ class DenseEnergy(nn.Module):
     written by gradient steps; :class:`ebmm.DenseMemory` stores patterns in the slots verbatim instead.
 
     Args:
-        features: d, size of a pattern.
-        slots: how many slots. The memory holds slots · d floats.
+        features, slots: d, size of a pattern, and how many slots. The memory holds slots · d floats.
         beta: inverse temperature, above 0.
 
     Shape:
@@ -52,18 +52,15 @@ class CompressedDenseEnergy(nn.Module):
 
     It has its own writing loss, ``−1/γ · log Σᵢ exp(−γ/2 ‖mᵢ − e/2‖²)`` with ``e = encoder(x)``: half the squared
     distance from *half* the code to the nearest slot. One gradient step on it, of size 2, mirrors that slot
-    about e/2, so that an empty slot, close to the origin, lands on the code. A slot that holds another
-    code is further from e/2 than an empty one, by about half the code's length squared, and is left alone.
-    Patterns written one after the other thus find a slot each; written all at once they share one.
-    This energy is ours, not the paper's.
+    about e/2, so that an empty slot, close to the origin, lands on the code. A slot that holds another code is
+    further away, by about half the code's length squared, and is left alone. So patterns written one after the
+    other find a slot each; written all at once they share one. This energy is ours, not the paper's.
 
     Args:
         features: d, the size of a pattern, or its shape S.
-        slots: how many patterns there is room for. The memory holds slots · width floats.
-        width: C, size of a code.
-        encoder: maps patterns (M, *S) in [0, 1] to codes (M, C); ``None``, for vectors only: that of
-            :func:`ebmm.coders.sign_coders`, which suits independent bits.
-        decoder: maps codes (M, C) to patterns (M, *S) in [0, 1]; ``None`` as for the encoder.
+        slots, width: how many patterns there is room for, and the size C of a code; it holds slots · C floats.
+        encoder, decoder: from patterns (M, *S) in [0, 1] to codes (M, C) and back; ``None``, for vectors only: those
+            of :func:`ebmm.coders.sign_coders`, which suit independent bits.
         inverse_temperature: start value of β, above 0. Where a share p of random bits is flipped,
             ``½ ln((1 − p)/p)`` makes that mean the posterior mean: 0.55 for a quarter.
         sharpness: γ. High, so that writing chooses one slot even where two are almost as near.
@@ -71,15 +68,9 @@ class CompressedDenseEnergy(nn.Module):
     Shape:
         x: (..., *S). returns: (...), the writing loss with ``writing=True``.
 
-    Raises:
-        ValueError: no coders given for patterns that are not vectors, or codes longer than these.
-
     Example:
-        >>> energy = CompressedDenseEnergy(128, slots=96, width=86)
-        >>> energy(torch.rand(2, 5, 128)).shape
+        >>> CompressedDenseEnergy(128, slots=96, width=86)(torch.rand(2, 5, 128)).shape
         torch.Size([2, 5])
-        >>> sum(p.numel() for p in energy.memory.parameters())
-        8256
     """
 
     writable = ("memory",)
@@ -97,7 +88,7 @@ class CompressedDenseEnergy(nn.Module):
         sharpness: float = 1e5,
     ):
         super().__init__()
-        self.pattern_shape = (features,) if isinstance(features, int) else tuple(features)
+        self.pattern_shape = as_pattern_shape(features, "features")
         self.encoder, self.decoder = given_or_default(
             encoder, decoder, self.pattern_shape, lambda d: sign_coders(d, width)
         )

@@ -136,20 +136,20 @@ LINEAR_FLOATS = (3084, 4112, 5140, 8224, 10794, 13878, 16448)  # 257 for each me
 IMAGES = {
     **{
         f"omniglot-conv-{floats}": omniglot_contest(
-            f"omniglot-conv-{floats}", floats, partial(ResNetConvEnergy, dyn=floats // 1154)
+            f"omniglot-conv-{floats}", floats, partial(ResNetConvEnergy, memory_features=floats // 1154)
         )
         for floats in CONV_FLOATS
     },
     **{
         f"omniglot-fc-{floats}": omniglot_contest(
-            f"omniglot-fc-{floats}", floats, partial(ResNetLinearEnergy, dyn=floats // 257)
+            f"omniglot-fc-{floats}", floats, partial(ResNetLinearEnergy, memory_features=floats // 257)
         )
         for floats in LINEAR_FLOATS
     },
     **{
         f"cifar-conv-{floats}": photograph_contest(
             f"cifar-conv-{floats}", "CIFAR-10 photographs", floats,
-            partial(ResNetConvEnergy, dyn=floats // 1154), 32, BLOCK_32, CIFAR10,
+            partial(ResNetConvEnergy, memory_features=floats // 1154), 32, BLOCK_32, CIFAR10,
         )
         for floats in CONV_FLOATS
     },

@@ -59,14 +59,14 @@ def paper_memory(energy: Callable[[], nn.Module]) -> EBMM:
     return EBMM(energy(), projection="straight-through", write_rate=(1e-2, 1e-4, 1e-4), read_rate=0.1)
 
 
-def small_paper_memory(shape: Shape, dyn: int) -> EBMM:
-    """The same with half of all channels, 3 steps each and without the gradient term; it holds 578 · dyn floats.
+def small_paper_memory(shape: Shape, memory_features: int) -> EBMM:
+    """The same with half of all channels, 3 steps each, no gradient term, and 578 floats a memory feature.
 
     Example:
         >>> small_paper_memory((32, 32), 8).memory_floats
         4624
     """
-    energy = ResNetConvEnergy(shape, dyn, hidden=64, widths=(16, 32), inside=32, outside=64, head=256)
+    energy = ResNetConvEnergy(shape, memory_features, hidden=64, widths=(16, 32), inside=32, outside=64, head=256)
     return EBMM(
         energy, projection="straight-through", gradient_term=False, decay_term=False, write_steps=3, read_steps=3,
         write_rate=(0.03, 1e-4, 1e-4), read_rate=3.0,
@@ -107,7 +107,7 @@ def lstm_memory(shape: Shape, floats: int, level: float, width: int = 128) -> LS
 def plasticity(shape: Shape, floats: int, level: float) -> DifferentiablePlasticity:
     """A symmetric trace of n(n + 1)/2 floats."""
     units = int((math.sqrt(8 * floats + 1) - 1) / 2)
-    return DifferentiablePlasticity(shape, units, None, 3, *image_coders(shape, units, level))
+    return DifferentiablePlasticity(shape, units, 3, *image_coders(shape, units, level))
 
 
 def image_contestants(shape: Shape, floats: int, level: float, paper: Callable[[], nn.Module]) -> dict[str, Contestant]:

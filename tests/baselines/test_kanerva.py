@@ -1,13 +1,12 @@
-"""The dynamic Kanerva machine: its equations by a naive loop, the contract of every memory, and what it learns."""
+"""The dynamic Kanerva machine: its equations by a naive loop, and what it learns."""
 
 import math
-import re
 
 import pytest
 import torch
 from torch import nn
 
-from ebmm import Memory, Task, evaluate, fit, tasks
+from ebmm import Task, evaluate, fit, tasks
 from ebmm.baselines.kanerva import KanervaMachine
 from ebmm.coders import Decoder, Encoder
 
@@ -189,7 +188,7 @@ def test_singular_matrices_are_solved_too():
     assert model._regress(mean, mean).isfinite().all()
 
 
-# The contract
+# What a memory is
 
 
 @pytest.mark.parametrize("rows, width, floats", [(32, 48, 2064), (16, 121, 2072), (64, 96, 8224), (1, 1, 2)])
@@ -199,18 +198,6 @@ def test_a_memory_costs_its_mean_and_half_its_covariance(rows, width, floats):
     assert sum(tensor.numel() for tensor in memory.values()) == model.memory_floats == floats
 
 
-def test_writing_goes_on_and_leaves_the_old_memory_as_it_was():
-    model = machine()
-    patterns = random_points(2, 5, 5)
-    first = model.write(patterns[:, :2])
-    before = {name: tensor.clone() for name, tensor in first.items()}
-    together, later = model.write(patterns), model.write(patterns[:, 2:], first)
-    for name in before:
-        assert torch.equal(first[name], before[name])
-        torch.testing.assert_close(later[name], together[name])
-        assert (later[name] - first[name]).abs().max() > 1e-3
-
-
 def test_nothing_written_is_the_prior():
     model = machine(rows=3)
     memory = model.initial_memory(2)
@@ -218,32 +205,6 @@ def test_nothing_written_is_the_prior():
     assert torch.equal(unpacked(memory["covariance"][1], 3), torch.diag(model.prior_log_variance.exp()))
     patterns = random_points(2, 2, 5)
     assert torch.equal(model.write(patterns, memory)["mean"], model.write(patterns)["mean"])
-
-
-def test_memories_and_queries_do_not_see_each_other():
-    model = machine()
-    patterns, query = random_points(3, 4, 5), random_points(3, 6, 5, seed=1)
-    memory = model.write(patterns)
-    x = model.read(query, memory)
-    torch.testing.assert_close(model.write(patterns[1:2])["mean"], memory[1]["mean"])
-    torch.testing.assert_close(model.read(query[1:2], memory[1]), x[1:2])
-    torch.testing.assert_close(model.read(query[:, 2:3], memory), x[:, 2:3])
-
-
-def test_patterns_of_any_shape_with_coders_for_them():
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(6, 4))
-    decoder = nn.Sequential(nn.Linear(4, 6), nn.Sigmoid(), nn.Unflatten(1, (2, 3)))
-    model = KanervaMachine((2, 3), 5, 4, encoder=encoder, decoder=decoder)
-    patterns = random_points(2, 4, 2, 3, dtype=torch.float32)
-    assert model.read(patterns[:, :3], model.write(patterns)).shape == (2, 3, 2, 3)
-
-
-def test_a_memory_survives_its_file(tmp_path):
-    model = machine()
-    patterns = random_points(2, 4, 5)
-    memory = model.write(patterns)
-    memory.save(tmp_path / "memory.safetensors")
-    assert torch.equal(model.read(patterns, Memory.load(tmp_path / "memory.safetensors")), model.read(patterns, memory))
 
 
 # What it learns
@@ -265,87 +226,7 @@ def test_it_learns_to_recall_four_patterns_from_a_random_start():
     assert before > 12 and evaluate(model, task, memories=100)["mean"] < 0.16
 
 
-# Errors at the door
-
-
-POINTS = torch.full((2, 3, 4), 0.5)
-SMALL = KanervaMachine(4, rows=3, width=5)
-ERRORS = {
-    "no rows": (lambda: KanervaMachine(4, 0, 5), ValueError, "must be at least 1, got 4, 0, 5 and 8"),
-    "no features": (lambda: KanervaMachine((4, 0), 3, 5), ValueError, "must be at least 1, got (4, 0), 3, 5 and 8"),
-    "no rounds": (lambda: KanervaMachine(4, 3, 5, read_steps=0), ValueError, "at least 1, got 4, 3, 5 and 0"),
-    "no noise": (
-        lambda: KanervaMachine(4, 3, 5, noise=0.0),
-        ValueError,
-        "noise must be above 0.01 and prior_scale above 0, got 0.0 and 0.1",
-    ),
-    "as little noise as there may be": (
-        lambda: KanervaMachine(4, 3, 5, noise=0.01),
-        ValueError,
-        "noise must be above 0.01",
-    ),
-    "no prior": (
-        lambda: KanervaMachine(4, 3, 5, prior_scale=-1.0),
-        ValueError,
-        "noise must be above 0.01 and prior_scale above 0, got 0.1 and -1.0",
-    ),
-    "images without coders": (
-        lambda: KanervaMachine((2, 2), 3, 5),
-        ValueError,
-        "patterns of shape (2, 2) need an encoder and a decoder of your own",
-    ),
-    "codes of another size": (
-        lambda: KanervaMachine(4, 3, 5, encoder=nn.Linear(4, 6)).write(POINTS),
-        ValueError,
-        "the encoder must give 5 numbers a pattern, got shape (6,)",
-    ),
-    "pattern shape": (
-        lambda: SMALL.write(POINTS[..., :3]),
-        ValueError,
-        "patterns must have shape (B, N, 4), got (2, 3, 3)",
-    ),
-    "query shape": (
-        lambda: SMALL.read(POINTS[0], SMALL.write(POINTS)),
-        ValueError,
-        "query must have shape (B, N, 4), got (3, 4)",
-    ),
-    "dtype": (
-        lambda: SMALL.write(POINTS.double()),
-        TypeError,
-        "patterns must be torch.float32 like the model, got torch.float64",
-    ),
-    "outside the box": (lambda: SMALL.write(POINTS - 1), ValueError, "patterns must lie in [0, 1]"),
-    "query outside the box": (
-        lambda: SMALL.read(4 * POINTS, SMALL.write(POINTS)),
-        ValueError,
-        "query must lie in [0, 1], got values from 2 to 2",
-    ),
-    "other memories": (
-        lambda: SMALL.read(POINTS[:1], SMALL.write(POINTS)),
-        ValueError,
-        "query addresses 1 memories (its leading dimension), the memory holds 2",
-    ),
-    "more for other memories": (
-        lambda: SMALL.write(POINTS[:1], SMALL.write(POINTS)),
-        ValueError,
-        "patterns addresses 1 memories",
-    ),
-    "memory of another size": (
-        lambda: SMALL.read(POINTS, KanervaMachine(4, 2, 5).write(POINTS)),
-        ValueError,
-        "a Memory with mean: (B, 3, 5) and covariance: (B, 6), as write returns it, got Memory(mean: (2, 2, 5)",
-    ),
-    "foreign memory": (
-        lambda: SMALL.write(POINTS, Memory({"slots": POINTS})),
-        ValueError,
-        "expected a Memory with mean: (B, 3, 5) and covariance: (B, 6), as write returns it, got Memory(slots:",
-    ),
-    "no memory": (lambda: SMALL.read(POINTS, POINTS), ValueError, "as write returns it, got tensor("),
-}
-
-
-@pytest.mark.parametrize("wrong", ERRORS)
-def test_errors_say_what_was_given_and_what_was_expected(wrong):
-    call, kind, message = ERRORS[wrong]
-    with pytest.raises(kind, match=re.escape(message)):
-        call()
+@pytest.mark.parametrize("noise", [0.0, 0.01])
+def test_as_little_noise_is_refused(noise):
+    with pytest.raises(ValueError, match=f"noise must be above 0.01, got {noise}"):
+        KanervaMachine(4, 3, 5, noise=noise)

@@ -4,16 +4,16 @@ import pytest
 import torch
 from torch import nn
 
-from ebmm import Memory, Task, evaluate, fit, tasks
+from ebmm import Task, evaluate, fit, tasks
 from ebmm.baselines.mann import EMPTY, MANN, rows_and_width
 
 DIM = 6
 
 
-def make(carry_state=False, heads=2, rows=3, seed=0, **options):
+def make(heads=2, rows=3, seed=0):
     """A float64 model whose gates are open, so that every term of a write counts."""
     torch.manual_seed(seed)
-    model = MANN(DIM, rows, 4, heads, controller=5, code_width=7, carry_state=carry_state, **options).double()
+    model = MANN(DIM, rows, 4, heads, controller=5, code_width=7).double()
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.2 * torch.randn_like(parameter))
@@ -31,27 +31,19 @@ def sigmoid(x):
     return 1 / (1 + math.exp(-x))
 
 
-def naive_controller(model, x, state):
-    """One step for one pattern, unit by unit; the state is a dict of lists."""
+def naive_controller(model, x):
+    """One step for one pattern, unit by unit."""
     units = model.controller
     code = model.encoder(x[None])[0]
     drive = (model.from_code.weight @ code + model.from_code.bias).tolist()
-    if model.carry_state:
-        reads = [r for head in naive_reads(state["weights"], state["matrix"]) for r in head]
-        seen = torch.tensor(state["output"] + reads, dtype=torch.double)
-        back = (model.recurrent.weight @ seen + model.recurrent.bias).tolist()
-        drive = [d + b for d, b in zip(drive, back, strict=True)]
-    output, cells = [], []
+    output = []
     for u in range(units):
         cell = sigmoid(drive[u]) * math.tanh(drive[2 * units + u])
-        if model.carry_state:
-            cell += sigmoid(drive[3 * units + u]) * state["cell"][u]
-        cells.append(cell)
         output.append(sigmoid(drive[units + u]) * math.tanh(cell))
     seen = torch.tensor(output, dtype=torch.double)
     keys = (model.to_keys.weight @ seen + model.to_keys.bias).reshape(model.heads, model.width).tolist()
     gates = [sigmoid(a) for a in (model.to_gates.weight @ seen + model.to_gates.bias).tolist()]
-    return output, cells, keys, gates
+    return output, keys, gates
 
 
 def naive_address(model, keys, matrix):
@@ -79,11 +71,9 @@ def naive_write(model, patterns):
         "matrix": [[1e-6] * width for _ in range(rows)],
         "usage": [0.0] * rows,
         "weights": [[0.0] * rows for _ in range(heads)],
-        "output": [0.0] * model.controller,
-        "cell": [0.0] * model.controller,
     }
     for x in patterns:
-        state["output"], state["cell"], keys, gates = naive_controller(model, x, state)
+        _, keys, gates = naive_controller(model, x)
         least = min(range(rows), key=lambda row: state["usage"][row])
         written = [
             [g * w + (1 - g) * (row == least) for row, w in enumerate(head)]
@@ -103,7 +93,7 @@ def naive_write(model, patterns):
 
 
 def naive_read(model, query, state):
-    output, _, keys, _ = naive_controller(model, query, state)
+    output, keys, _ = naive_controller(model, query)
     reads = naive_reads(naive_address(model, keys, state["matrix"]), state["matrix"])
     found = torch.tensor(output + [r for head in reads for r in head], dtype=torch.double)
     return model.decoder(found[None])[0]
@@ -114,11 +104,10 @@ def by_usage(matrix, usage):
     return matrix.gather(1, usage.argsort(1)[..., None].expand_as(matrix)), usage.sort(1).values
 
 
-@pytest.mark.parametrize("carry_state", [False, True])
 @pytest.mark.parametrize("heads", [1, 3])
 @torch.no_grad()
-def test_write_and_read_equal_the_naive_loop(carry_state, heads):
-    model, patterns = make(carry_state, heads), patterns_for()
+def test_write_and_read_equal_the_naive_loop(heads):
+    model, patterns = make(heads), patterns_for()
     memory = model.write(patterns)
     x = model.read(1 - patterns, memory)
     for b in range(2):
@@ -135,8 +124,7 @@ def test_a_closed_gate_puts_each_key_alone_into_the_row_used_longest_ago():
     model = make(heads=1, rows=2)
     model.to_gates.bias.fill_(-100)
     patterns = patterns_for(1, 3)
-    output, _ = model._step(model.from_code(model._encoded(patterns)))
-    keys = model._keys_and_gates(output)[0][0, :, 0]
+    keys = model._keys_and_gates(model._controlled(model._encoded(patterns)))[0][0, :, 0]
     model.log_sharpness.fill_(10)  # reading finds the row that was just written, and nothing else
     for number, rows in [(1, [0]), (2, [0, 1]), (3, [2, 1])]:
         matrix = model.write(patterns[:, :number])["matrix"][0]
@@ -151,7 +139,7 @@ def test_a_closed_gate_puts_each_key_alone_into_the_row_used_longest_ago():
 def test_an_open_gate_writes_where_the_head_last_read():
     model = make(heads=1, rows=2)
     patterns = patterns_for(1, 2)
-    keys = model._keys_and_gates(model._step(model.from_code(model._encoded(patterns)))[0])[0][0, :, 0]
+    keys = model._keys_and_gates(model._controlled(model._encoded(patterns)))[0][0, :, 0]
     model.log_sharpness.fill_(10)
     model.to_gates.weight.zero_()
     model.to_gates.bias.fill_(-100)
@@ -174,8 +162,7 @@ def test_learns_an_easy_task():
     [
         ({"rows": 16, "width": 125}, 2080),
         ({"rows": 16, "width": 128, "heads": 1}, 2080),
-        ({"rows": 16, "width": 100, "carry_state": True}, 16 * 105 + 2 * 200),
-        ({"rows": 8, "width": 10, "heads": 3, "controller": 7, "carry_state": True}, 8 * 14 + 2 * 7),
+        ({"rows": 8, "width": 10, "heads": 3, "controller": 7}, 8 * 14),
     ],
 )
 def test_memory_floats_count_all_that_travels(options, floats):
@@ -200,66 +187,8 @@ def test_a_budget_too_small_is_refused():
     assert rows_and_width(96, 16) == (16, 1)
 
 
-@pytest.mark.parametrize("carry_state", [False, True])
-@torch.no_grad()
-def test_writing_in_two_calls_equals_writing_in_one(carry_state):
-    model, patterns = make(carry_state), patterns_for(number=7)
-    first = model.write(patterns[:, :3])
-    before = {name: tensor.clone() for name, tensor in first.items()}
-    twice, once = model.write(patterns[:, 3:], first), model.write(patterns)
-    torch.testing.assert_close(model.read(patterns, twice), model.read(patterns, once))
-    for one, other in zip(
-        by_usage(twice["matrix"], twice["usage"]), by_usage(once["matrix"], once["usage"]), strict=True
-    ):
-        torch.testing.assert_close(one, other)
-    for name in set(once) - {"matrix", "usage", "weights"}:
-        torch.testing.assert_close(twice[name], once[name])
-    assert all(torch.equal(first[name], before[name]) for name in before)
-    assert not torch.allclose(model.read(patterns, first), model.read(patterns, twice))
-
-
-@pytest.mark.parametrize("carry_state", [False, True])
-@torch.no_grad()
-def test_memories_do_not_see_each_other(carry_state):
-    model, patterns = make(carry_state), patterns_for(memories=3)
-    together = model.write(patterns)
-    alone = model.read(patterns[1:2], model.write(patterns[1:2]))
-    torch.testing.assert_close(model.read(patterns, together)[1:2], alone)
-    torch.testing.assert_close(model.read(patterns[1:2], together[1]), alone)
-
-
-@pytest.mark.parametrize("carry_state", [False, True])
-@torch.no_grad()
-def test_queries_do_not_see_each_other(carry_state):
-    model, patterns = make(carry_state), patterns_for()
-    memory = model.write(patterns)
-    together = model.read(patterns, memory)
-    one_by_one = torch.cat([model.read(query, memory) for query in patterns.flip(1).split(1, dim=1)], dim=1)
-    torch.testing.assert_close(together, one_by_one.flip(1))
-
-
-def test_the_state_travels_only_if_it_is_carried():
-    patterns = patterns_for()
-    assert set(make().write(patterns)) == {"matrix", "usage", "weights"}
-    model = make(carry_state=True)
-    memory = model.write(patterns)
-    other = dict(memory) | {"cell": torch.zeros_like(memory["cell"])}
-    assert not torch.allclose(model.read(patterns, memory), model.read(patterns, Memory(other)))
-
-
-@pytest.mark.parametrize("carry_state", [False, True])
-def test_gradients_reach_every_parameter(carry_state):
-    torch.manual_seed(0)
-    model, patterns = MANN(DIM, 3, 4, carry_state=carry_state).double(), patterns_for()
-    model.read(patterns, model.write(patterns)).square().sum().backward()
-    for name, parameter in model.named_parameters():
-        assert parameter.grad is not None and (parameter.grad != 0).any(), name
-        assert parameter.grad.isfinite().all(), name
-
-
-@pytest.mark.parametrize("carry_state", [False, True])
-def test_gradients_equal_finite_differences(carry_state):
-    model, patterns = make(carry_state), patterns_for()
+def test_gradients_equal_finite_differences():
+    model, patterns = make(), patterns_for()
 
     def loss():
         return (model.read(1 - patterns, model.write(patterns)) - patterns).square().sum()
@@ -301,92 +230,20 @@ def test_gradients_stay_moderate_while_rows_are_nearly_empty(heads):
 def test_at_first_a_pattern_goes_to_a_row_of_its_own_and_keys_differ():
     torch.manual_seed(0)
     model = MANN(64, 16, 20)
-    keys, gates = model._keys_and_gates(model._step(model.from_code(model._encoded(torch.rand(1, 50, 64).round())))[0])
+    keys, gates = model._keys_and_gates(model._controlled(model._encoded(torch.rand(1, 50, 64).round())))
     assert (gates > 0.001).all() and (gates < 0.05).all()
     cosines = nn.functional.cosine_similarity(keys[0, :25], keys[0, 25:], dim=-1)
     assert cosines.abs().mean() < 0.4
 
 
-@torch.no_grad()
-def test_reading_gives_values_in_the_box_and_the_trajectory_starts_at_the_query():
-    model, patterns = make(), patterns_for()
-    x, trajectory = model.read(patterns[:, :2], model.write(patterns), trajectory=True)
-    assert x.shape == (2, 2, DIM) and trajectory.shape == (2, 2, 2, DIM)
-    assert torch.equal(trajectory[0], patterns[:, :2]) and torch.equal(trajectory[1], x)
-    assert (x >= 0).all() and (x <= 1).all()
-
-
-def test_patterns_of_any_shape_with_coders_of_your_own():
-    encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 7))
-    decoder = nn.Sequential(nn.Linear(5 + 2 * 4, 12), nn.Sigmoid(), nn.Unflatten(1, (3, 4)))
-    model = MANN((3, 4), 6, 4, heads=2, controller=5, encoder=encoder, decoder=decoder, code_width=7)
-    patterns = torch.rand(2, 5, 3, 4)
-    assert model.read(patterns, model.write(patterns)).shape == patterns.shape
-
-
-# The door
-
-
-@pytest.mark.parametrize(
-    ("patterns", "error", "words"),
-    [
-        (torch.zeros(2, 3, 5), ValueError, r"\(B, N, 6\), got \(2, 3, 5\)"),
-        (torch.zeros(2, 0, 6), ValueError, "must not be empty"),
-        (torch.full((2, 3, 6), 1.5), ValueError, r"lie in \[0, 1\], got values from 1.5"),
-        (torch.full((2, 3, 6), float("nan")), ValueError, "finite"),
-        (torch.zeros(2, 3, 6, dtype=torch.long), TypeError, "floating point, got torch.int64"),
-        (torch.zeros(2, 3, 6).double(), TypeError, "torch.float32 like the model"),
-        ([[0.0]], TypeError, "torch tensor .* got list"),
-    ],
-)
-def test_bad_patterns_are_refused_with_what_was_given(patterns, error, words):
-    model = MANN(6, 3, 4)
-    with pytest.raises(error, match=words):
-        model.write(patterns)
-    with pytest.raises(error, match=words):
-        model.read(patterns, model.initial_memory(2))
-
-
-def test_a_foreign_memory_is_refused():
-    model = MANN(6, 3, 4)
-    query = torch.zeros(2, 1, 6)
-    for foreign in [
-        Memory({"other": torch.zeros(2, 1)}),
-        MANN(6, 3, 5).initial_memory(2),
-        MANN(6, 3, 4, carry_state=True).initial_memory(2),
-        None,
-    ]:
-        with pytest.raises(ValueError, match=r"expected a Memory with .*'matrix': \(3, 4\).*, got"):
-            model.read(query, foreign)
-    with pytest.raises(ValueError, match="expected a Memory"):
-        model.write(query, {"matrix": torch.zeros(2, 3, 4)})
-    with pytest.raises(ValueError, match="addresses 2 memories .* holds 3"):
-        model.read(query, model.initial_memory(3))
-    with pytest.raises(ValueError, match="addresses 2 memories .* holds 3"):
-        model.write(query, model.initial_memory(3))
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"rows": 0}, "at least 1, got 6, 0, 4, 4, 200 and 128"),
-        ({"width": 0}, "at least 1"),
-        ({"heads": 0}, "at least 1"),
-        ({"controller": 0}, "at least 1"),
-        ({"code_width": 0}, "at least 1"),
-        ({"features": 0}, "at least 1"),
         ({"decay": 1.0}, r"decay must lie in \[0, 1\) .* got 1.0 and 20.0"),
         ({"decay": -0.1}, "decay must lie"),
         ({"sharpness": 0.0}, "sharpness above 0, got 0.95 and 0.0"),
-        ({"features": (2, 3)}, r"patterns of shape \(2, 3\) need an encoder and a decoder of your own"),
     ],
 )
-def test_bad_arguments_are_refused(arguments, words):
+def test_start_values_out_of_range_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
-        MANN(**{"features": 6, "rows": 3, "width": 4} | arguments)
-
-
-def test_an_encoder_of_another_width_is_refused():
-    model = MANN(6, 3, 4, encoder=nn.Linear(6, 9))
-    with pytest.raises(ValueError, match=r"encoder must give 128 numbers a pattern, got shape \(9,\)"):
-        model.write(torch.zeros(1, 2, 6))
+        MANN(6, 3, 4, **arguments)

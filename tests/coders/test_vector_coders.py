@@ -80,7 +80,7 @@ def test_apply_codes_every_pattern_of_every_memory():
 
 def test_apply_serves_coders_of_any_shape():
     fold = nn.Unflatten(1, (2, 3))
-    assert apply(fold, torch.rand(4, 5, 6)).shape == (4, 5, 2, 3)
+    assert apply(fold, torch.rand(4, 5, 6), (2, 3)).shape == (4, 5, 2, 3)
     assert apply(nn.Flatten(), torch.rand(4, 5, 2, 3), (6,)).shape == (4, 5, 6)
 
 

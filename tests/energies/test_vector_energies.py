@@ -15,7 +15,6 @@ from ebmm.energies import (
     PredictiveEnergy,
     QuadraticEnergy,
 )
-from ebmm.layers import LayerNorm
 
 DIM = 6
 ENERGIES = {
@@ -25,7 +24,6 @@ ENERGIES = {
     "mlp": lambda: MLPEnergy(DIM, memory_features=3, hidden=5),
     "predictive": lambda: PredictiveEnergy(DIM, hidden=5),
     "gated rnn": lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, hops=3),
-    "gated rnn, normalised": lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, normalise=True),
 }
 
 
@@ -366,16 +364,13 @@ def as_written(energy, x, memory_features, hidden):
         candidate = torch.tanh(torch.cat([energy.memory(s), torch.func.functional_call(static, of_static, (z,))], -1))
         update = torch.sigmoid(torch.func.functional_call(gate, of_gate, (z,)))
         state = update * candidate + (1 - update) * state
-    if isinstance(energy.norm, LayerNorm):
-        state = nn.functional.layer_norm(state, (hidden,), energy.norm.weight, energy.norm.bias)
     return nn.functional.linear(state, energy.head.weight, energy.head.bias).squeeze(-1)
 
 
 @pytest.mark.parametrize("hops", [1, 2, 5])
-@pytest.mark.parametrize("normalise", [False, True])
 @pytest.mark.parametrize(("memory_features", "hidden"), [(3, 7), (1, 2), (4, 5)])
-def test_hoisted_gated_rnn_equals_the_equations_as_written(hops, normalise, memory_features, hidden):
-    energy = moved(GatedRNNEnergy(DIM, memory_features, hidden, hops=hops, normalise=normalise))
+def test_hoisted_gated_rnn_equals_the_equations_as_written(hops, memory_features, hidden):
+    energy = moved(GatedRNNEnergy(DIM, memory_features, hidden, hops=hops))
     x = torch.rand(2, 3, DIM, dtype=torch.double, requires_grad=True)
     ours, written = energy(x), as_written(energy, x, memory_features, hidden)
     torch.testing.assert_close(ours, written, rtol=1e-12, atol=1e-12)
@@ -396,7 +391,8 @@ def test_gated_rnn_of_the_paper_costs_what_a_hopfield_network_costs():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"memory_features": 5, "hidden": 5}, "fewer than hidden, got 5 and 5"),
+        ({"memory_features": 5, "hidden": 5}, "at least 1 and fewer than hidden, got 5 and 5"),
+        ({"memory_features": 0, "hidden": 5}, "at least 1 and fewer than hidden, got 0 and 5"),
         ({"memory_features": 3, "hidden": 5, "hops": 0}, "hops must be at least 1, got 0"),
     ],
 )

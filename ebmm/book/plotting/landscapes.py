@@ -14,6 +14,8 @@ from ebmm.book.plotting.style import COLOURS, INK, VALLEY_TO_HILL
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+RESOLUTION = 101  # points along each side of the grid on which an energy is drawn
+
 
 def landscape(
     energy: Callable[[Tensor], Tensor] | Tensor,
@@ -22,7 +24,6 @@ def landscape(
     box: tuple[float, float] = (0.0, 1.0),
     levels: int | Sequence[float] = 16,
     scale: Literal["linear", "log"] = "linear",
-    resolution: int = 101,
     stored: Tensor | None = None,
     query: Tensor | None = None,
     trajectories: Tensor | None = None,
@@ -38,7 +39,6 @@ def landscape(
         box: lowest and highest value of both variables.
         levels: about how many levels, or the levels themselves, to give several maps the same ones.
         scale: ``"log"`` sets levels closer toward the lowest energy, for narrow wells below high walls.
-        resolution: grid points along each side, R.
         stored: stored patterns, (N, 2), drawn as stars.
         query: queries, (Q, 2), drawn as circles; the starts of the trajectories otherwise.
         trajectories: reads, (K+1, Q, 2), drawn as arrowed paths that end in a diamond.
@@ -63,7 +63,7 @@ def landscape(
     import matplotlib.pyplot as plt
     from matplotlib.colors import BoundaryNorm, LinearSegmentedColormap
 
-    values = _grid_of(energy, box, resolution)
+    values = _grid_of(energy, box)
     edges = _levels(float(values.min()), float(values.max()), levels, scale)
     stored, query = (_points(points, name, 2) for points, name in ((stored, "stored"), (query, "query")))
     trajectories = _points(trajectories, "trajectories", 3)
@@ -137,16 +137,16 @@ def energy_curve(ax: Axes, energies: Tensor, *, label: str | None = None, colour
     return ax
 
 
-def _grid_of(energy: Callable[[Tensor], Tensor] | Tensor, box: tuple[float, float], resolution: int):
+def _grid_of(energy: Callable[[Tensor], Tensor] | Tensor, box: tuple[float, float]):
     if callable(energy):
-        axis = torch.linspace(*box, resolution)
+        axis = torch.linspace(*box, RESOLUTION)
         points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)
         with torch.no_grad():
             values = energy(points)
         if values.shape != points.shape[:1]:
             want, got = tuple(points.shape[:1]), tuple(values.shape)
             raise ValueError(f"energy must map points {tuple(points.shape)} to shape {want}, got {got}")
-        values = values.reshape(resolution, resolution)
+        values = values.reshape(RESOLUTION, RESOLUTION)
     else:
         values = energy
     if values.dim() != 2:

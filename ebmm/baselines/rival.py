@@ -1,0 +1,141 @@
+"""What all rivals share, so that each of them holds its mathematics only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ebmm.coders import apply, given_or_default
+from ebmm.memory import Memory, as_pattern_shape, check_counts, check_memory, check_points
+
+Sizes = tuple[int | range, ...]
+
+
+class Rival(nn.Module):
+    """A memory between an encoder and a decoder, with patterns in [0, 1].
+
+    A subclass says of which tensors its memory consists (``memory_shapes``), how codes are written (``_write``),
+    what is read (``_read``), and which attributes describe it (``settings``).
+
+    Args:
+        features: d, the size of a pattern, or its shape S.
+        code_size: C, of a code.
+        encoder: maps patterns (M, *S) to codes (M, C).
+        decoder: maps what is read (M, ...) to patterns (M, *S) in [0, 1].
+        default: makes both for vectors of d elements; it serves where one is ``None``.
+        sizes: further ones to be checked.
+
+    Raises:
+        ValueError: a size below 1, or a coder missing for patterns that are not vectors.
+    """
+
+    settings: tuple[str, ...] = ()
+
+    def __init__(
+        self,
+        features: int | tuple[int, ...],
+        code_size: int,
+        encoder: nn.Module | None,
+        decoder: nn.Module | None,
+        default: Callable[[int], tuple[nn.Module, nn.Module]],
+        **sizes: int,
+    ):
+        super().__init__()
+        self.pattern_shape = as_pattern_shape(features, "features")
+        check_counts(**sizes)
+        self._code_shape = (code_size,)
+        self.encoder, self.decoder = given_or_default(encoder, decoder, self.pattern_shape, default)
+
+    def extra_repr(self) -> str:
+        return ", ".join([str(self.pattern_shape), *(f"{name}={getattr(self, name)}" for name in self.settings)])
+
+    @property
+    def memory_shapes(self) -> dict[str, Sizes]:
+        """The name of each tensor of a memory and its shape behind B; a range where it grows with the patterns."""
+        raise NotImplementedError
+
+    @property
+    def memory_floats(self) -> int:
+        """What one memory costs: all that travels from write to read, with all its places filled."""
+        shapes = self.memory_shapes.values()
+        return sum(math.prod(n.stop - 1 if isinstance(n, range) else n for n in shape) for shape in shapes)
+
+    def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
+        """Write patterns, one after another.
+
+        Args:
+            patterns: (B, N, *S), the model's dtype, in [0, 1].
+            memory: what an earlier ``write`` returned, left as it was; ``None`` starts with an empty one.
+
+        Returns:
+            B memories, of the tensors that ``memory_shapes`` names.
+
+        Raises:
+            TypeError, ValueError: what are no patterns of this model; another model's memory; coders that do not
+                give the sizes they should; more patterns than there is room for.
+        """
+        held = None if memory is None else self._checked(memory)
+        self._check(patterns, "patterns", memory)
+        return Memory(self._write(self._encoded(patterns), held))
+
+    def read(self, query: Tensor, memory: Memory, trajectory: bool = False):
+        """What each query recalls; nothing is written, so that queries do not see each other.
+
+        Args:
+            query: (B, Q, *S), the model's dtype, in [0, 1].
+            memory: B memories.
+            trajectory: also return what each round of reading gave.
+
+        Returns:
+            (B, Q, *S), and with ``trajectory`` also (K + 1, B, Q, *S): the query first, what is read last.
+
+        Raises:
+            TypeError, ValueError: as for ``write``.
+        """
+        held = self._checked(memory)
+        self._check(query, "query", memory)
+        iterates = [query, *self._read(query, held)]
+        return (iterates[-1], torch.stack(iterates)) if trajectory else iterates[-1]
+
+    def _write(self, codes: Tensor, held: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        """The tensors of memories into which codes (B, N, C) were written, after what they held."""
+        raise NotImplementedError
+
+    def _read(self, query: Tensor, held: dict[str, Tensor]) -> list[Tensor]:
+        """What each round of reading gave, (B, Q, *S) each."""
+        raise NotImplementedError
+
+    def _encoded(self, x: Tensor) -> Tensor:
+        return apply(self.encoder, x, self._code_shape)
+
+    def _decoded(self, x: Tensor) -> Tensor:
+        return apply(self.decoder, x, self.pattern_shape)
+
+    def _checked(self, memory: Memory) -> dict[str, Tensor]:
+        return check_memory(memory, self.memory_shapes, type(self).__name__)
+
+    def _check(self, x: Tensor, name: str, memory: Memory | None) -> None:
+        batch = None if memory is None else memory.batch_size
+        check_points(x, self.pattern_shape, name, 0.0, 1.0, next(self.parameters(), None), batch)
+
+
+def after_filled_slots(codes: Tensor, held: Tensor | None, slots: int) -> Tensor:
+    """Codes (B, N, C) in slots of their own, after those already filled, (B, filled, C).
+
+    Raises:
+        ValueError: more codes than free slots.
+
+    Example:
+        >>> after_filled_slots(torch.ones(1, 1, 4), torch.zeros(1, 2, 4), slots=3).shape
+        torch.Size([1, 3, 4])
+    """
+    filled = 0 if held is None else held.shape[1]
+    if filled + codes.shape[1] > slots:
+        raise ValueError(
+            f"the memory has {slots} slots, one a pattern: {filled} are filled, "
+            f"{codes.shape[1]} more patterns do not fit"
+        )
+    return codes if held is None else torch.cat([held, codes], dim=1)
