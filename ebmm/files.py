@@ -1,40 +1,40 @@
-"""Where files are: in a folder the user laid out, downloaded and verified, or beside the package."""
+"""Where files are, in a folder the user laid out, downloaded or beside the package; and how they are written whole."""
 
 from __future__ import annotations
 
 import difflib
+import errno
+import glob
 import hashlib
 import os
-import tempfile
+import secrets
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ebmm._repository import REPOSITORY, TAG
 
+if sys.platform != "win32":
+    import fcntl
+
 
 def data_path(name: str) -> Path:
-    """Where a file of the repository's ``data/`` folder is, in a checkout or beside the installed package.
+    """The path of a file of the repository's ``data/`` folder, compared with ``data/registry.txt``.
 
-    What is too large to travel with the package, such as trained weights, is downloaded from the
-    repository at the package's own tag. All files are compared with ``data/registry.txt``.
-
-    Args:
-        name: of the file, as the registry has it, such as ``"digits.npz"``.
-
-    Returns:
-        The path of a verified file.
+    It is in the checkout or in the installed package; what is too large for the package, such as trained
+    weights, is downloaded from the repository at the package's own tag.
 
     Raises:
         ValueError: a name that is not in the registry, or a file that differs from it.
-        FileNotFoundError: a package without ``data/registry.txt``.
+        FileNotFoundError: a package without a registry.
         ConnectionError: the file must be downloaded and cannot be.
 
     Example:
         >>> data_path("digits.npz").name
         'digits.npz'
     """
-    folder, registry = _data_folder(), data_files()
+    folder, registry = folder_with("registry.txt", "data", "data"), data_files()
     if name not in registry:
         similar = ", ".join(difflib.get_close_matches(name, registry, n=5)) or "none"
         raise ValueError(f"no file {name!r} in {folder / 'registry.txt'}; similar ones there: {similar}")
@@ -43,7 +43,8 @@ def data_path(name: str) -> Path:
         folder = downloads_folder() / "data" / TAG
         instead = f"work in a checkout of {REPOSITORY}, whose data folder holds it"
         return download([f"{REPOSITORY}/raw/{TAG}/data/"], name, f"sha256:{registry[name]}", folder, instead)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    with open(path, "rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
     if digest != registry[name]:
         raise ValueError(
             f"{path} is damaged or was made anew: its SHA-256 is {digest}, {folder / 'registry.txt'} "
@@ -53,17 +54,9 @@ def data_path(name: str) -> Path:
 
 
 def data_files() -> dict[str, str]:
-    """All files of the repository's ``data/`` folder, and the SHA-256 of each.
-
-    Example:
-        >>> "digits.npz" in data_files()
-        True
-    """
-    return dict(line.split() for line in (_data_folder() / "registry.txt").read_text().splitlines())
-
-
-def _data_folder() -> Path:
-    return folder_with("registry.txt", "data", "data")
+    """All files of the repository's ``data/`` folder, and the SHA-256 of each."""
+    registry = folder_with("registry.txt", "data", "data") / "registry.txt"
+    return dict(line.split() for line in registry.read_text().splitlines())
 
 
 def folder_with(file: str, installed: str, checkout: str) -> Path:
@@ -89,27 +82,27 @@ def downloads_folder() -> Path:
 
 
 def download(addresses: list[str], name: str, checksum: str, folder: Path, instead: str) -> Path:
-    """Fetch one file, or take it from ``folder`` if an earlier download there is whole.
+    """Fetch ``name`` from the first address that serves, unless an earlier download in ``folder`` is whole.
 
-    Args:
-        addresses: to try one after the other.
-        name, checksum: of the file, as pooch has them.
-        folder: where it is kept.
-        instead: what to do without a network, for the message.
-
-    Raises:
-        ConnectionError: no address gave the whole file.
+    The checksum is given as to pooch; ``instead`` tells what to do without a network. ConnectionError where
+    no address gave the whole file.
     """
     import pooch
     import requests
 
+    path = folder / name
+    if path.exists() and pooch.hash_matches(path, checksum):
+        return path
     failures = []
-    for address in addresses:
-        fetcher = pooch.create(folder, base_url=address, registry={name: checksum}, retry_if_failed=1)
-        try:
-            return Path(fetcher.fetch(name))
-        except (requests.RequestException, ValueError) as error:
-            failures.append(f"  {address}{name}: {error}")
+    with locked(path.parent, seconds=600):
+        for left in path.parent.glob("tmp*"):  # by a download that was killed
+            left.unlink()
+        for address in addresses:
+            fetcher = pooch.create(folder, base_url=address, registry={name: checksum}, retry_if_failed=1)
+            try:
+                return Path(fetcher.fetch(name))
+            except (requests.RequestException, ValueError) as error:
+                failures.append(f"  {address}{name}: {error}")
     lines = [f"could not download {name}:", *failures, f"Without a network, {instead}."]
     raise ConnectionError("\n".join(lines))
 
@@ -118,7 +111,8 @@ def download(addresses: list[str], name: str, checksum: str, folder: Path, inste
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a new file beside ``path`` to write to, which then takes its place: whole and on the disk, or not at all.
 
-    Whatever stops it leaves what was at ``path`` before. Folders that are missing are made.
+    Whatever stops it leaves what was at ``path`` before. Missing folders are made, a link is followed, and what
+    killed processes left beside is swept. Where several processes read, change and write, hold :func:`locked`.
 
     Example:
         >>> import tempfile
@@ -128,27 +122,89 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         ...     Path(folder, "a.txt").read_text()
         'whole'
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    os.close(handle)
+    path = check_writable(path)
+    sweep(path.parent, path.name)
+    beside, handle = _new_beside(path)
     try:
-        yield Path(name)
-        with open(name, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(name, path)
+        try:
+            if path.exists():
+                os.chmod(beside, path.stat().st_mode)
+            yield beside
+            _sync(beside, os.O_RDWR)
+        finally:
+            os.close(handle)
+        os.replace(beside, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
+    with suppress(OSError):  # Windows and some network drives sync no folders
+        _sync(path.parent, os.O_RDONLY)
 
 
-def locked(path: str | os.PathLike):
-    """A lock that one process at a time holds on ``path``, in a file beside it; freed when the process ends, however.
+def check_writable(path: str | os.PathLike) -> Path:
+    """The path with links followed, in a folder that is there; OSError if no file can be written to it."""
+    path = Path(os.path.realpath(path))
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+        if not all(os.access(needed, os.W_OK) for needed in (path.parent, path) if needed.exists()):
+            raise PermissionError(errno.EACCES, "no permission")
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {path} ({error.strerror}): give another path") from error
+    return path
 
-    A context manager; ``filelock.Timeout`` where another one holds it.
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left in :func:`replacing` this file of the folder, or any."""
+    for left in folder.glob(f".{glob.escape(name) if name else '*'}.{'[0-9a-f]' * 8}.partial"):
+        with suppress(OSError):  # its process lives
+            if sys.platform == "win32":
+                left.unlink()  # refused while it is open
+            else:
+                with open(left, "rb+") as file:
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    left.unlink()
+
+
+def _new_beside(path: Path) -> tuple[Path, int]:
+    """A new file with the permissions of any new file, locked until its process ends, so that none sweeps it."""
+    while True:
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        if sys.platform == "win32":
+            return beside, handle
+        with suppress(OSError):  # a drive without locks, where nothing is swept
+            fcntl.flock(handle, fcntl.LOCK_EX)
+        if os.fstat(handle).st_nlink:
+            return beside, handle
+        os.close(handle)  # swept before it was locked
+
+
+def _sync(path: Path, flags: int) -> None:
+    handle = os.open(path, flags)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked(path: str | os.PathLike, seconds: float = 10) -> Iterator[None]:
+    """One process at a time is inside, for each ``path``, a file or a folder; a killed one lets the next one in.
+
+    The lock is a hidden file beside ``path``, which stays. TimeoutError where another process is still inside
+    after so many seconds; OSError where nothing can be written.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"), timeout=10)
+    path = Path(os.path.realpath(path))
+    lock = FileLock(check_writable(path.with_name(f".{path.name}.lock")), timeout=seconds)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise TimeoutError(f"{path} is in use by another process: wait until it ends, or give another path") from None
+    try:
+        yield
+    finally:
+        lock.release()

@@ -12,13 +12,12 @@ Every file is compared with the checksum of the official one before it is used.
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
-import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,12 +63,30 @@ _OMNIGLOT = {
 }
 _DRAWINGS = 20  # of each Omniglot character
 
+_DRAWING_BYTES = 1000  # more than any of them has as a PNG file
+
+
+@dataclass(frozen=True)
+class _MnistFile:
+    md5: str
+    md5_zipped: str  # of the same file as it is downloaded (.gz)
+    size: int  # in bytes
+
+
 _MNIST = {"train": "train", "test": "t10k"}
-_MNIST_MD5 = {  # of the file, and of the same file as it is downloaded (.gz)
-    "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
-    "train-labels-idx1-ubyte": ("a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432"),
-    "t10k-images-idx3-ubyte": ("2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3"),
-    "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"),
+_MNIST_FILES = {
+    "train-images-idx3-ubyte": _MnistFile(
+        "6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873", 16 + 60_000 * 784
+    ),
+    "train-labels-idx1-ubyte": _MnistFile(
+        "a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432", 8 + 60_000
+    ),
+    "t10k-images-idx3-ubyte": _MnistFile(
+        "2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3", 16 + 10_000 * 784
+    ),
+    "t10k-labels-idx1-ubyte": _MnistFile(
+        "27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c", 8 + 10_000
+    ),
 }
 
 
@@ -140,9 +157,14 @@ def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike 
 
     shown = [member.split("/", 1)[1].rsplit("/", 1)[0] for member in members]  # "Greek/character01"
     characters = {character: label for label, character in enumerate(sorted(set(shown)))}
-    kept = f"omniglot-{split}-{size}-{archive.members_sha256[:16]}.npz"
+    images = store.decoded(
+        f"omniglot-{split}-{size}",
+        archive.members_sha256,
+        (len(members), size, size),
+        lambda: _drawings(path, members, size),
+    )
     return ImageSet(
-        images=_ink(_decoded(path, members, size, kept)),
+        images=_ink(images.numpy()),
         labels=torch.tensor([characters[character] for character in shown]),
         characters=tuple(characters),
         alphabets=tuple(character.split("/")[0] for character in characters),
@@ -175,8 +197,7 @@ def mnist(split: str = "train", size: int = 28, root: str | os.PathLike | None =
     store.check_size(size)
     pixels, path = _mnist_file(f"{_MNIST[split]}-images-idx3-ubyte", root)
     labels, _ = _mnist_file(f"{_MNIST[split]}-labels-idx1-ubyte", root)
-    images = _resize(np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 28, 28), size)
-    return _digit_set(images, np.frombuffer(labels, np.uint8, offset=8), f"MNIST {split}", path)
+    return _digit_set(_resize(pixels.reshape(-1, 28, 28), size), labels, f"MNIST {split}", path)
 
 
 def digits(split: str = "train") -> ImageSet:
@@ -203,65 +224,50 @@ def digits(split: str = "train") -> ImageSet:
 
 def _verified_members(path: Path, archive: _OmniglotArchive) -> list[str]:
     """The names of the PNG files in an Omniglot archive, in order, all of them checked."""
-    whole = path.read_bytes()
+    with open(path, "rb") as file:
+        official = hashlib.file_digest(file, "md5").hexdigest() == archive.md5
     try:
-        with zipfile.ZipFile(io.BytesIO(whole)) as zipped:
+        with zipfile.ZipFile(path) as zipped:
             members = sorted(member for member in zipped.namelist() if member.endswith(".png"))
-            if hashlib.md5(whole).hexdigest() != archive.md5:
-                digest = hashlib.sha256()
-                for member in members:
-                    digest.update(f"{hashlib.sha256(zipped.read(member)).hexdigest()}  {member}\n".encode())
-                if digest.hexdigest() != archive.members_sha256:
-                    raise store.damaged(path, f"its {len(members)} PNG files are not the official ones")
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            if not official and _digest_of(zipped, members) != archive.members_sha256:
+                raise store.damaged(path, f"its {len(members)} PNG files are not the official ones")
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise store.damaged(path, "it is not a whole zip file") from error
     if len(members) != archive.characters * _DRAWINGS:
         raise store.damaged(path, f"{len(members)} drawings, not {archive.characters} characters x {_DRAWINGS}")
     return members
 
 
-def _decoded(path: Path, members: list[str], size: int, name: str) -> np.ndarray:
-    """The drawings as (M, size, size) uint8 with ink = 255, decoded once, then kept in the cache folder."""
-    kept = files.cache_folder() / "decoded" / name
-    try:
-        with np.load(kept) as arrays:
-            return arrays["images"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        pass  # not there yet, or damaged
+def _digest_of(zipped: zipfile.ZipFile, members: list[str]) -> str:
+    """SHA-256 of the list of all members' SHA-256; "" if one is too large for a drawing, which is not unpacked."""
+    digest = hashlib.sha256()
+    for member in members:
+        if zipped.getinfo(member).file_size > _DRAWING_BYTES:
+            return ""
+        digest.update(f"{hashlib.sha256(zipped.read(member)).hexdigest()}  {member}\n".encode())
+    return digest.hexdigest()
 
+
+def _drawings(path: Path, members: list[str], size: int) -> Iterator[np.ndarray]:
+    """The drawings of one character after the other, (20, size, size) uint8 with ink = 255."""
     from PIL import Image
 
     with zipfile.ZipFile(path) as zipped:
-        contents = (io.BytesIO(zipped.read(member)) for member in members)
-        drawings = [np.asarray(Image.open(content).convert("L")) for content in contents]
-    images = _resize(255 - np.stack(drawings), size)
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".npz", delete=False) as file:
-            np.savez_compressed(file, images=images)
-        os.replace(file.name, kept)
-    except OSError:
-        pass  # a cache folder that cannot be written only costs time
-    return images
+        for first in range(0, len(members), _DRAWINGS):
+            contents = (io.BytesIO(zipped.read(member)) for member in members[first : first + _DRAWINGS])
+            yield _resize(255 - np.stack([np.asarray(Image.open(content).convert("L")) for content in contents]), size)
 
 
-def _mnist_file(name: str, root: str | os.PathLike | None) -> tuple[bytes, Path]:
-    """The content of one idx file, and where it was found."""
-    checksum, checksum_zipped = _MNIST_MD5[name]
+def _mnist_file(name: str, root: str | os.PathLike | None) -> tuple[np.ndarray, Path]:
+    """What follows the head of one idx file, as uint8, and where the file was found."""
+    file = _MNIST_FILES[name]
     path = store.laid_out(root, "mnist", [name, name + ".gz"])
     if path is None:
         folder = files.downloads_folder() / "mnist"
-        path = files.download(_ADDRESSES["mnist"], name + ".gz", f"md5:{checksum_zipped}", folder, _INSTEAD)
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise store.damaged(path, "it is not a whole gzip file") from error
-    digest = hashlib.md5(content).hexdigest()
-    if digest != checksum:
-        raise store.damaged(path, f"its content has MD5 {digest}, the official file has {checksum}")
-    return content, path
+        path = files.download(_ADDRESSES["mnist"], name + ".gz", f"md5:{file.md5_zipped}", folder, _INSTEAD)
+    return np.frombuffer(
+        store.verified(path, file.md5, file.size), np.uint8, offset=16 if "images" in name else 8
+    ), path
 
 
 def _digit_set(images: np.ndarray, labels: np.ndarray, name: str, path: Path) -> ImageSet:
@@ -276,7 +282,7 @@ def _digit_set(images: np.ndarray, labels: np.ndarray, name: str, path: Path) ->
 
 
 def _ink(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(images.astype(np.float32) / 255)
+    return torch.from_numpy(images.astype(np.float32)).div_(255)
 
 
 def _resize(images: np.ndarray, size: int) -> np.ndarray:

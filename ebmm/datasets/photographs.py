@@ -17,10 +17,8 @@ import hashlib
 import os
 import pickle
 import tarfile
-import tempfile
-import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +46,8 @@ _INSTEAD = (
     "or use ebmm.datasets.photos(), which comes with the package"
 )
 _BATCH = 10_000  # images in a CIFAR-10 file
+_ROW = 1 + 3 * 32 * 32  # bytes of one: its label, and its pixels
+_PICKLED = 1_000_000  # bytes that the Python files hold besides, at most
 _TINY_IMAGENET = {"train": 100_000, "val": 10_000}
 _SUFFIXES = {".jpeg", ".jpg", ".png", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
@@ -100,17 +100,15 @@ def cifar10(split: str = "train", root: str | os.PathLike | None = None) -> Phot
     """
     store.check_choice("split", split, _CIFAR10)
     first = next(iter(_CIFAR10[split]))
-    places = [f"cifar-10-batches-bin/{first}.bin", f"cifar-10-batches-py/{first}"]
-    found = store.laid_out(root, ".", places)
+    found = store.laid_out(root, ".", [f"cifar-10-batches-bin/{first}.bin", f"cifar-10-batches-py/{first}"])
+    images = store.decoded(
+        f"cifar10-{split}",
+        repr(_CIFAR10[split]),
+        (_BATCH * len(_CIFAR10[split]), 3, 32, 32),
+        lambda: _downloaded(split) if found is None else _laid_out(split, found.parent),
+    )
     source = _ADDRESSES[0] + _ARCHIVE if found is None else str(found.parent)
-
-    def batches() -> Iterable[np.ndarray]:
-        folder = _unpacked() if found is None else found.parent
-        for name, checksums in _CIFAR10[split].items():
-            yield _cifar10_batch(folder, name, checksums)
-
-    shape = (_BATCH * len(_CIFAR10[split]), 3, 32, 32)
-    return PhotoSet(_mapped(f"cifar10-{split}", shape, batches), f"CIFAR-10 {split}", source)
+    return PhotoSet(images, f"CIFAR-10 {split}", source)
 
 
 def tiny_imagenet(split: str = "train", root: str | os.PathLike | None = None) -> PhotoSet:
@@ -190,118 +188,61 @@ def folder_of_images(path: str | os.PathLike, size: int = 64, exact: bool = Fals
     found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
     if not found:
         raise FileNotFoundError(f"no images in {folder}" if folder.is_dir() else f"no folder {folder}")
-    digest = hashlib.sha256(f"{folder.resolve()} {size} {exact}".encode())
-    for file in found:
-        status = file.stat()
-        digest.update(f"{file.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
-
-    def photographs() -> Iterable[np.ndarray]:
-        for file in found:
-            yield _photograph(file, size, exact)[None]
-
-    images = _mapped(f"folder-{digest.hexdigest()[:24]}", (len(found), 3, size, size), photographs)
+    place = hashlib.sha256(f"{folder.resolve()} {size} {exact}".encode()).hexdigest()[:16]
+    content = [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in found]
+    images = store.decoded(
+        f"folder-{place}",
+        repr(content),
+        (len(found), 3, size, size),
+        lambda: (_photograph(file, size, exact) for file in found),
+    )
     return PhotoSet(images, folder.name, str(folder))
 
 
-def _unpacked() -> Path:
-    """The folder of CIFAR-10's batches, downloaded and unpacked if need be."""
+def _laid_out(split: str, folder: Path) -> Iterator[np.ndarray]:
+    """The images of each batch, (10000, 3, 32, 32) uint8, from the files of either archive."""
+    for name, (md5_binary, md5_python) in _CIFAR10[split].items():
+        binary = folder.name.endswith("-bin")
+        path = folder / (f"{name}.bin" if binary else name)
+        if not path.exists():
+            raise FileNotFoundError(f"no file {path}: the split is not whole")
+        content = store.verified(path, md5_binary if binary else md5_python, _BATCH * _ROW + _PICKLED)
+        if binary:
+            yield _pixels(content)
+        else:  # safe to unpickle: its checksum is the official one
+            yield np.asarray(pickle.loads(content, encoding="bytes")[b"data"], np.uint8).reshape(_BATCH, 3, 32, 32)
+
+
+def _downloaded(split: str) -> Iterator[np.ndarray]:
+    """The same from the archive, which is not unpacked."""
     folder = files.downloads_folder() / "cifar10"
-    archive = files.download(_ADDRESSES, _ARCHIVE, f"md5:{_ARCHIVE_MD5}", folder, _INSTEAD)
-    unpacked = folder / "cifar-10-batches-bin"
-    names = [f"{name}.bin" for split in _CIFAR10.values() for name in split]
-    if not all((unpacked / name).exists() for name in names):
-        with tarfile.open(archive) as opened:
-            opened.extractall(folder, filter="data")
-    return unpacked
+    with tarfile.open(files.download(_ADDRESSES, _ARCHIVE, f"md5:{_ARCHIVE_MD5}", folder, _INSTEAD)) as archive:
+        for name in _CIFAR10[split]:
+            batch = archive.extractfile(f"cifar-10-batches-bin/{name}.bin")
+            assert batch is not None, "the archive is the official one"
+            yield _pixels(batch.read())
 
 
-def _cifar10_batch(folder: Path, name: str, checksums: tuple[str, str]) -> np.ndarray:
-    """One file's images, (10000, 3, 32, 32) uint8, checked."""
-    binary = folder.name.endswith("-bin")
-    path = folder / (f"{name}.bin" if binary else name)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no file {path}: the split is not whole") from None
-    digest = hashlib.md5(content).hexdigest()
-    if digest != checksums[0 if binary else 1]:
-        raise store.damaged(path, f"its MD5 is {digest}, not that of the official file")
-    if binary:  # a label and three planes an image
-        rows = np.frombuffer(content, np.uint8).reshape(_BATCH, 3073)[:, 1:]
-    else:  # safe to unpickle: its checksum is the official one
-        rows = np.asarray(pickle.loads(content, encoding="bytes")[b"data"], np.uint8)
-    return rows.reshape(_BATCH, 3, 32, 32)
+def _pixels(content: bytes) -> np.ndarray:
+    """A binary batch has a label and three planes an image."""
+    return np.frombuffer(content, np.uint8).reshape(_BATCH, _ROW)[:, 1:].reshape(_BATCH, 3, 32, 32)
 
 
 def _photograph(path: Path, size: int, exact: bool) -> np.ndarray:
-    """(3, size, size) uint8."""
+    """(1, 3, size, size) uint8."""
     from PIL import Image
 
     try:
         with Image.open(path) as opened:
+            if exact and opened.size != (size, size):
+                given = f"{opened.width} x {opened.height}"
+                raise ValueError(f"{path} is {given}, the images of this set are {size} x {size}")
             image = opened.convert("RGB")
-    except (OSError, SyntaxError, zlib.error) as error:
+    except (OSError, SyntaxError, zlib.error, Image.DecompressionBombError) as error:
         raise store.damaged(path, f"it cannot be decoded ({error})") from error
     if image.size != (size, size):
-        if exact:
-            raise ValueError(f"{path} is {image.width} x {image.height}, the images of this set are {size} x {size}")
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         box = (left, top, left + side, top + side)
         image = image.resize((size, size), Image.Resampling.BOX if side > size else Image.Resampling.BICUBIC, box)
-    return np.asarray(image).transpose(2, 0, 1)
-
-
-def _mapped(name: str, shape: tuple[int, ...], parts: Callable[[], Iterable[np.ndarray]]) -> Tensor:
-    """Images, uint8 of this shape, decoded once into a file of the cache folder that is mapped into memory."""
-    kept = files.cache_folder() / "decoded" / f"{name}.npy"
-    try:
-        if not _whole(kept, shape):
-            _keep(kept, shape, parts())
-    except _CacheError as error:
-        warnings.warn(
-            f"could not keep {name} in {kept.parent} ({error.__cause__}): it is decoded into memory, and again in the "
-            "next run. Make room there, or set XDG_CACHE_HOME to a folder that has some",
-            stacklevel=3,
-        )
-        return torch.from_numpy(np.concatenate(list(parts())))
-    return torch.from_numpy(np.load(kept, mmap_mode="c"))  # copy on write: torch warns of what cannot be written
-
-
-class _CacheError(Exception):
-    """The cache folder took no more."""
-
-
-def _whole(path: Path, shape: tuple[int, ...]) -> bool:
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return False
-    return array.shape == shape and array.dtype == np.uint8
-
-
-def _keep(path: Path, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> None:
-    """Write the parts into one file, which appears under its name only when it is whole."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False)  # noqa: SIM115
-    except OSError as error:
-        raise _CacheError from error
-    try:
-        with file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for part in parts:
-                _append(file, part)
-        os.replace(file.name, path)
-    except BaseException:
-        os.unlink(file.name)
-        raise
-
-
-def _append(file, part: np.ndarray) -> None:
-    try:
-        file.write(np.ascontiguousarray(part).tobytes())
-        file.flush()
-    except OSError as error:
-        raise _CacheError from error
+    return np.asarray(image).transpose(2, 0, 1)[None]

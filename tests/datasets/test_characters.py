@@ -113,8 +113,9 @@ def small(server, cache, monkeypatch):
     members = hashlib.sha256("".join(lines).encode()).hexdigest()
     official = characters._OmniglotArchive(md5(ARCHIVE), members, characters=3)
     monkeypatch.setattr(characters, "_OMNIGLOT", {"background": official})
-    checksums = {n: (md5(c), md5(server.files[n + ".gz"])) for n, c in MNIST_FILES.items()}
-    monkeypatch.setattr(characters, "_MNIST_MD5", checksums)
+    for name, content in MNIST_FILES.items():
+        official = characters._MnistFile(md5(content), md5(server.files[name + ".gz"]), len(content))
+        monkeypatch.setitem(characters._MNIST_FILES, name, official)
     addresses = {"omniglot": [server.address + "python/"], "mnist": [server.address + "mnist/"]}
     monkeypatch.setattr(characters, "_ADDRESSES", addresses)
     return server
@@ -279,7 +280,6 @@ def test_without_network_the_message_says_what_to_do(small, cache, monkeypatch):
     nowhere = "http://127.0.0.1:9/"
     monkeypatch.setattr(characters, "_ADDRESSES", {"omniglot": [nowhere], "mnist": [nowhere]})
     for read, file in ((omniglot, "images_background.zip"), (mnist, "train-images-idx3-ubyte.gz")):
-        monkeypatch.setitem(characters._MNIST_MD5, "train-images-idx3-ubyte", ("0" * 32, "0" * 32))
         with pytest.raises(ConnectionError) as raised:
             read()
         for part in (nowhere + file, "EBMM_DATA", "ebmm.datasets.digits()"):
