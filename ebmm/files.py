@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ebmm._repository import REPOSITORY, TAG
 
@@ -43,14 +44,19 @@ def data_path(name: str) -> Path:
         folder = downloads_folder() / "data" / TAG
         instead = f"work in a checkout of {REPOSITORY}, whose data folder holds it"
         return download([f"{REPOSITORY}/raw/{TAG}/data/"], name, f"sha256:{registry[name]}", folder, instead)
-    with open(path, "rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = digest_of(path, "sha256")
     if digest != registry[name]:
         raise ValueError(
             f"{path} is damaged or was made anew: its SHA-256 is {digest}, {folder / 'registry.txt'} "
             f"says {registry[name]}. Restore it, or run data/make_registry.py if the change is meant"
         )
     return path
+
+
+def digest_of(path: Path, method: str) -> str:
+    """Of a file's content, by a method of :mod:`hashlib`; in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, method).hexdigest()
 
 
 def data_files() -> dict[str, str]:
@@ -90,8 +96,8 @@ def download(addresses: list[str], name: str, checksum: str, folder: Path, inste
     import pooch
     import requests
 
-    path = folder / name
-    if path.exists() and pooch.hash_matches(path, checksum):
+    path, (method, digest) = folder / name, checksum.split(":")
+    if path.exists() and digest_of(path, method) == digest:
         return path
     failures = []
     with locked(path.parent, seconds=600):
@@ -124,19 +130,18 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """
     path = check_writable(path)
     sweep(path.parent, path.name)
-    beside, handle = _new_beside(path)
+    beside, held = _new_beside(path)
     try:
-        try:
-            if path.exists():
-                os.chmod(beside, path.stat().st_mode)
-            yield beside
-            _sync(beside, os.O_RDWR)
-        finally:
-            os.close(handle)
+        if path.exists():
+            os.chmod(beside, path.stat().st_mode)
+        yield beside
+        _sync(beside, os.O_RDWR)
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
+    finally:
+        held.close()
     with suppress(OSError):  # Windows and some network drives sync no folders
         _sync(path.parent, os.O_RDONLY)
 
@@ -157,28 +162,27 @@ def check_writable(path: str | os.PathLike) -> Path:
 
 def sweep(folder: Path, name: str | None = None) -> None:
     """Remove what killed processes left in :func:`replacing` this file of the folder, or any."""
+    if sys.platform == "win32":  # which renames no file that is held open to say that its process lives
+        return
     for left in folder.glob(f".{glob.escape(name) if name else '*'}.{'[0-9a-f]' * 8}.partial"):
-        with suppress(OSError):  # its process lives
-            if sys.platform == "win32":
-                left.unlink()  # refused while it is open
-            else:
-                with open(left, "rb+") as file:
-                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    left.unlink()
+        with suppress(OSError), open(left, "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
+            left.unlink()
 
 
-def _new_beside(path: Path) -> tuple[Path, int]:
-    """A new file with the permissions of any new file, locked until its process ends, so that none sweeps it."""
+def _new_beside(path: Path) -> tuple[Path, BinaryIO]:
+    """A new file with the permissions of any new file, held until its process ends, so that none sweeps it."""
     while True:
         beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-        handle = os.open(beside, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o666)
+        held = open(beside, "xb")  # noqa: SIM115
         if sys.platform == "win32":
-            return beside, handle
-        with suppress(OSError):  # a drive without locks, where nothing is swept
-            fcntl.flock(handle, fcntl.LOCK_EX)
-        if os.fstat(handle).st_nlink:
-            return beside, handle
-        os.close(handle)  # swept before it was locked
+            held.close()
+            return beside, held
+        with suppress(OSError):  # a drive without locks, where none is swept either
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if os.fstat(held.fileno()).st_nlink:
+            return beside, held
+        held.close()  # swept before it was held
 
 
 def _sync(path: Path, flags: int) -> None:

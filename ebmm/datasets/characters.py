@@ -224,8 +224,7 @@ def digits(split: str = "train") -> ImageSet:
 
 def _verified_members(path: Path, archive: _OmniglotArchive) -> list[str]:
     """The names of the PNG files in an Omniglot archive, in order, all of them checked."""
-    with open(path, "rb") as file:
-        official = hashlib.file_digest(file, "md5").hexdigest() == archive.md5
+    official = files.digest_of(path, "md5") == archive.md5
     try:
         with zipfile.ZipFile(path) as zipped:
             members = sorted(member for member in zipped.namelist() if member.endswith(".png"))
