@@ -28,7 +28,6 @@ def data_path(name: str) -> Path:
 
     Raises:
         ValueError: a name that is not in the registry, or a file that differs from it.
-        FileNotFoundError: a package without a registry.
         ConnectionError: the file must be downloaded and cannot be.
 
     Example:
@@ -101,7 +100,7 @@ def download(addresses: list[str], name: str, checksum: str, folder: Path, inste
         return path
     failures = []
     with locked(path.parent, seconds=600):
-        for left in path.parent.glob("tmp*"):  # by a download that was killed
+        for left in path.parent.glob("tmp????????"):  # of a download that was killed
             left.unlink()
         for address in addresses:
             fetcher = pooch.create(folder, base_url=address, registry={name: checksum}, retry_if_failed=1)
@@ -135,15 +134,19 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         if path.exists():
             os.chmod(beside, path.stat().st_mode)
         yield beside
-        _sync(beside, os.O_RDWR)
+        with open(beside, "rb+") as file:
+            os.fsync(file.fileno())
         os.replace(beside, path)
     except BaseException:
         beside.unlink(missing_ok=True)
         raise
     finally:
         held.close()
-    with suppress(OSError):  # Windows and some network drives sync no folders
-        _sync(path.parent, os.O_RDONLY)
+    if sys.platform != "win32":  # which syncs no folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        with suppress(OSError):  # nor do some network drives
+            os.fsync(folder)
+        os.close(folder)
 
 
 def check_writable(path: str | os.PathLike) -> Path:
@@ -183,14 +186,6 @@ def _new_beside(path: Path) -> tuple[Path, BinaryIO]:
         if os.fstat(held.fileno()).st_nlink:
             return beside, held
         held.close()  # swept before it was held
-
-
-def _sync(path: Path, flags: int) -> None:
-    handle = os.open(path, flags)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 @contextmanager

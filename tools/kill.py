@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib
 import json
 import os
 import random
@@ -23,13 +24,9 @@ import traceback
 from collections.abc import Callable
 from pathlib import Path
 
-import filelock  # noqa: F401  (here, so that no fork has to import it)
 import numpy as np
 import PIL.Image
-import pooch  # noqa: F401
 import torch
-import torch._dynamo
-import tqdm  # noqa: F401
 
 from ebmm import EBMM, Task, fit
 from ebmm.__main__ import main as command
@@ -254,6 +251,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
+    for late in ("filelock", "pooch", "torch._dynamo", "tqdm"):  # what each fork would import else
+        importlib.import_module(late)
     lost = False
     for name in [given.only] if given.only else KINDS:
         with tempfile.TemporaryDirectory() as folder:

@@ -7,7 +7,8 @@ variable ``EBMM_DATA`` names, both laid out like this and never changed::
     mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte      (or the same with .gz)
 
 What is not there is downloaded once, into ``EBMM_DATA/downloads`` or else the user's cache folder.
-Every file is compared with the checksum of the official one before it is used.
+Every file is compared with the checksum of the official one before it is used; a damaged one in a laid-out
+folder is a ``ValueError``, a ``root`` without it a ``FileNotFoundError``, a download that fails a ``ConnectionError``.
 """
 
 from __future__ import annotations
@@ -66,27 +67,13 @@ _DRAWINGS = 20  # of each Omniglot character
 _DRAWING_BYTES = 1000  # more than any of them has as a PNG file
 
 
-@dataclass(frozen=True)
-class _MnistFile:
-    md5: str
-    md5_zipped: str  # of the same file as it is downloaded (.gz)
-    size: int  # in bytes
-
-
-_MNIST = {"train": "train", "test": "t10k"}
-_MNIST_FILES = {
-    "train-images-idx3-ubyte": _MnistFile(
-        "6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873", 16 + 60_000 * 784
-    ),
-    "train-labels-idx1-ubyte": _MnistFile(
-        "a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432", 8 + 60_000
-    ),
-    "t10k-images-idx3-ubyte": _MnistFile(
-        "2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3", 16 + 10_000 * 784
-    ),
-    "t10k-labels-idx1-ubyte": _MnistFile(
-        "27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c", 8 + 10_000
-    ),
+_MNIST = {"train": ("train", 60_000), "test": ("t10k", 10_000)}  # how its files begin, and how many images it has
+_IDX = {"images-idx3-ubyte": (16, 784), "labels-idx1-ubyte": (8, 1)}  # bytes of a file's head, and of each image
+_MNIST_MD5 = {  # of the file, and of the same file as it is downloaded (.gz)
+    "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
+    "train-labels-idx1-ubyte": ("a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432"),
+    "t10k-images-idx3-ubyte": ("2646ac647ad5339dbf082846283269ea", "9fb629c4189551a2d022fa330f9573f3"),
+    "t10k-labels-idx1-ubyte": ("27ae3e4e09519cfbb04c329615203637", "ec29112dd5afa0611ce80d1b7f02629c"),
 }
 
 
@@ -137,11 +124,6 @@ def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike 
     Returns:
         The images, alphabet by alphabet, character by character.
 
-    Raises:
-        ValueError: another split, a size below 1, or a damaged file in a laid-out folder.
-        FileNotFoundError: ``root`` is given and does not hold the archive.
-        ConnectionError: the archive must be downloaded and cannot be.
-
     Example:
         >>> omniglot("evaluation", size=32).images.shape  # doctest: +SKIP
         torch.Size([13180, 32, 32])
@@ -184,19 +166,14 @@ def mnist(split: str = "train", size: int = 28, root: str | os.PathLike | None =
     Returns:
         The images in the official order; the labels are the digits.
 
-    Raises:
-        ValueError: another split, a size below 1, or a damaged file in a laid-out folder.
-        FileNotFoundError: ``root`` is given and does not hold the files.
-        ConnectionError: the files must be downloaded and cannot be.
-
     Example:
         >>> mnist("test").images.shape  # doctest: +SKIP
         torch.Size([10000, 28, 28])
     """
     store.check_choice("split", split, _MNIST)
     store.check_size(size)
-    pixels, path = _mnist_file(f"{_MNIST[split]}-images-idx3-ubyte", root)
-    labels, _ = _mnist_file(f"{_MNIST[split]}-labels-idx1-ubyte", root)
+    pixels, path = _mnist_file(split, "images-idx3-ubyte", root)
+    labels, _ = _mnist_file(split, "labels-idx1-ubyte", root)
     return _digit_set(_resize(pixels.reshape(-1, 28, 28), size), labels, f"MNIST {split}", path)
 
 
@@ -208,9 +185,6 @@ def digits(split: str = "train") -> ImageSet:
 
     Returns:
         The images, 28 x 28, digit by digit; the labels are the digits.
-
-    Raises:
-        ValueError: another split, or a damaged file.
 
     Example:
         >>> digits("test")  # doctest: +ELLIPSIS
@@ -257,16 +231,16 @@ def _drawings(path: Path, members: list[str], size: int) -> Iterator[np.ndarray]
             yield _resize(255 - np.stack([np.asarray(Image.open(content).convert("L")) for content in contents]), size)
 
 
-def _mnist_file(name: str, root: str | os.PathLike | None) -> tuple[np.ndarray, Path]:
+def _mnist_file(split: str, kind: str, root: str | os.PathLike | None) -> tuple[np.ndarray, Path]:
     """What follows the head of one idx file, as uint8, and where the file was found."""
-    file = _MNIST_FILES[name]
+    (prefix, number), (head, each) = _MNIST[split], _IDX[kind]
+    name = f"{prefix}-{kind}"
+    md5, md5_zipped = _MNIST_MD5[name]
     path = store.laid_out(root, "mnist", [name, name + ".gz"])
     if path is None:
         folder = files.downloads_folder() / "mnist"
-        path = files.download(_ADDRESSES["mnist"], name + ".gz", f"md5:{file.md5_zipped}", folder, _INSTEAD)
-    return np.frombuffer(
-        store.verified(path, file.md5, file.size), np.uint8, offset=16 if "images" in name else 8
-    ), path
+        path = files.download(_ADDRESSES["mnist"], name + ".gz", f"md5:{md5_zipped}", folder, _INSTEAD)
+    return np.frombuffer(store.verified(path, md5, head + each * number), np.uint8, offset=head), path
 
 
 def _digit_set(images: np.ndarray, labels: np.ndarray, name: str, path: Path) -> ImageSet:

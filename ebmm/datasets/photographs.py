@@ -8,7 +8,7 @@ names, laid out as their archives unpack::
 
 CIFAR-10 is downloaded where it is not there; a sample of it, :func:`photos`, comes with the package. Images are
 decoded once, into a file in the user's cache folder that is mapped into memory, so that a set larger than the
-memory serves too.
+memory serves too. Errors are those of :mod:`ebmm.datasets.characters`.
 """
 
 from __future__ import annotations
@@ -89,11 +89,6 @@ def cifar10(split: str = "train", root: str | os.PathLike | None = None) -> Phot
     Returns:
         The images in the official order.
 
-    Raises:
-        ValueError: another split, or a damaged file in a laid-out folder.
-        FileNotFoundError: ``root`` is given and does not hold the files.
-        ConnectionError: the archive must be downloaded and cannot be.
-
     Example:
         >>> cifar10("test").images.shape  # doctest: +SKIP
         torch.Size([10000, 3, 32, 32])
@@ -124,10 +119,6 @@ def tiny_imagenet(split: str = "train", root: str | os.PathLike | None = None) -
     Returns:
         The images, sorted by file name. The name says how many of the official ones there are.
 
-    Raises:
-        ValueError: another split, or an image that is damaged or not 64 x 64.
-        FileNotFoundError: the split is not there.
-
     Example:
         >>> tiny_imagenet("val").images.shape  # doctest: +SKIP
         torch.Size([10000, 3, 64, 64])
@@ -151,9 +142,6 @@ def photos() -> PhotoSet:
     Returns:
         256 images, (256, 3, 32, 32), evenly spaced in the official order.
 
-    Raises:
-        ValueError: a damaged file.
-
     Example:
         >>> photos()  # doctest: +ELLIPSIS
         PhotoSet(CIFAR-10 test, 256 of 10000 images: 256 images of 32 x 32, source: ...)
@@ -176,8 +164,7 @@ def folder_of_images(path: str | os.PathLike, size: int = 64, exact: bool = Fals
         The images, sorted by file name.
 
     Raises:
-        FileNotFoundError: no such folder, or no image in it.
-        ValueError: a size below 1; a file that cannot be decoded, or with ``exact`` has another size.
+        ValueError: a file that cannot be decoded, or with ``exact`` has another size.
 
     Example:
         >>> folder_of_images("my photographs", size=64)  # doctest: +SKIP

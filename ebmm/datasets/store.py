@@ -78,10 +78,10 @@ def decoded(name: str, source: str, shape: tuple[int, ...], parts: Callable[[], 
     when it first takes the file, and again when the file has changed.
 
     Args:
-        name: of what is decoded. The file of another source with the same name is removed.
+        name: of what is decoded; a file of the same name from another source gives way.
         source: all that the images depend on, as text.
-        shape: of all images.
-        parts: gives the images in parts, (M, ...) each; called when there is no such file, or no whole one.
+        shape: of all images together.
+        parts: gives them in pieces, (M, ...) each; called when there is no such file, or no whole one.
     """
     folder, key = files.cache_folder() / "decoded", hashlib.sha256(source.encode()).hexdigest()[:16]
     kept = folder / f"{name}-{key}.npy"

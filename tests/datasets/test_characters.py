@@ -114,9 +114,9 @@ def small(server, cache, monkeypatch):
     members = hashlib.sha256("".join(lines).encode()).hexdigest()
     official = characters._OmniglotArchive(md5(ARCHIVE), members, characters=3)
     monkeypatch.setattr(characters, "_OMNIGLOT", {"background": official})
-    for name, content in MNIST_FILES.items():
-        official = characters._MnistFile(md5(content), md5(server.files[name + ".gz"]), len(content))
-        monkeypatch.setitem(characters._MNIST_FILES, name, official)
+    checksums = {n: (md5(c), md5(server.files[n + ".gz"])) for n, c in MNIST_FILES.items()}
+    monkeypatch.setattr(characters, "_MNIST_MD5", characters._MNIST_MD5 | checksums)
+    monkeypatch.setitem(characters._MNIST, "test", ("t10k", 3))
     addresses = {"omniglot": [server.address + "python/"], "mnist": [server.address + "mnist/"]}
     monkeypatch.setattr(characters, "_ADDRESSES", addresses)
     return server
