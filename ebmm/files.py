@@ -23,12 +23,8 @@ if sys.platform != "win32":
 def data_path(name: str) -> Path:
     """The path of a file of the repository's ``data/`` folder, compared with ``data/registry.txt``.
 
-    It is in the checkout or in the installed package; what is too large for the package, such as trained
-    weights, is downloaded from the repository at the package's own tag.
-
-    Raises:
-        ValueError: a name that is not in the registry, or a file that differs from it.
-        ConnectionError: the file must be downloaded and cannot be.
+    What is too large for the installed package, such as trained weights, is downloaded from the repository at
+    the package's own tag; ConnectionError if it cannot be. ValueError for a name that is not in the registry.
 
     Example:
         >>> data_path("digits.npz").name
@@ -87,10 +83,9 @@ def downloads_folder() -> Path:
 
 
 def download(addresses: list[str], name: str, checksum: str, folder: Path, instead: str) -> Path:
-    """Fetch ``name`` from the first address that serves, unless an earlier download in ``folder`` is whole.
+    """Fetch a file from the first address that serves, unless an earlier download in ``folder`` is whole.
 
-    The checksum is given as to pooch; ``instead`` tells what to do without a network. ConnectionError where
-    no address gave the whole file.
+    The checksum is as for pooch; ``instead``, what to do without a network, ends the ConnectionError.
     """
     import pooch
     import requests
@@ -192,8 +187,7 @@ def _new_beside(path: Path) -> tuple[Path, BinaryIO]:
 def locked(path: str | os.PathLike, seconds: float = 10) -> Iterator[None]:
     """One process at a time is inside, for each ``path``, a file or a folder; a killed one lets the next one in.
 
-    The lock is a hidden file beside ``path``, which stays. TimeoutError where another process is still inside
-    after so many seconds; OSError where nothing can be written.
+    The lock is a hidden file beside ``path``, which stays. TimeoutError if another process does not come out.
     """
     from filelock import FileLock, Timeout
 

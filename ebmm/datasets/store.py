@@ -85,38 +85,33 @@ def decoded(name: str, source: str, shape: tuple[int, ...], parts: Callable[[], 
     """
     folder, key = files.cache_folder() / "decoded", hashlib.sha256(source.encode()).hexdigest()[:16]
     kept = folder / f"{name}-{key}.npy"
+    of_the_source: list[OSError] = []
+
+    def told_apart() -> Iterator[np.ndarray]:
+        try:
+            yield from parts()
+        except OSError as error:
+            of_the_source.append(error)
+            raise
+
     try:
         if not _is_whole(kept, shape):
             with files.locked(folder / name, _PATIENCE):
                 if not _is_whole(kept, shape):  # another process may have made it meanwhile
                     files.sweep(folder)
-                    _keep(kept, shape, _telling(parts()))
+                    _keep(kept, shape, told_apart())
                     for old in set(folder.glob(f"{name}-{'?' * len(key)}.npy")) - {kept}:
                         old.unlink()
         return torch.from_numpy(np.load(kept, mmap_mode="c"))  # copy on write: torch warns of what cannot be written
-    except _SourceError as error:
-        raise error.reason from None
     except OSError as error:
+        if error in of_the_source:
+            raise
         warnings.warn(
             f"could not keep {name} in {folder} ({error}): it is decoded into memory, and again in the next run. "
             "Make room there, or set XDG_CACHE_HOME to a folder that has some",
             stacklevel=3,
         )
         return torch.from_numpy(np.concatenate(list(parts())).reshape(shape))
-
-
-class _SourceError(Exception):
-    """The images could not be read, which is not the cache folder's fault."""
-
-    def __init__(self, reason: OSError):
-        self.reason = reason
-
-
-def _telling(parts: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    try:
-        yield from parts
-    except OSError as error:
-        raise _SourceError(error) from error
 
 
 def _header(shape: tuple[int, ...]) -> bytes:
@@ -127,27 +122,23 @@ def _header(shape: tuple[int, ...]) -> bytes:
 
 def _is_whole(path: Path, shape: tuple[int, ...]) -> bool:
     """Whether the file holds images of this shape, and just those that were written."""
-    header = _header(shape)
-    left = len(header) + math.prod(shape)
     try:
-        with open(path, "rb") as file:
-            status = os.fstat(file.fileno())
-            state = str(path), shape, status.st_ino, status.st_size, status.st_mtime_ns
-            if state in _verified:
-                return True
-            if status.st_size != left + _DIGEST or file.read(len(header)) != header:
-                return False
-            digest = hashlib.sha256(header)
-            left -= len(header)
-            while left and (chunk := file.read(min(left, 1 << 20))):
-                digest.update(chunk)
-                left -= len(chunk)
-            if file.read() != digest.digest():
-                return False
-    except OSError:
+        status = path.stat()
+        state = str(path), shape, status.st_ino, status.st_size, status.st_mtime_ns
+        if state in _verified:
+            return True
+        content = np.memmap(path, np.uint8, mode="r")
+    except (OSError, ValueError):  # not there, or empty
         return False
-    _verified.add(state)
-    return True
+    header, (written, digest) = _header(shape), np.split(content, [-_DIGEST])
+    whole = (
+        len(written) == len(header) + math.prod(shape)
+        and written[: len(header)].tobytes() == header
+        and hashlib.sha256(written).digest() == digest.tobytes()
+    )
+    if whole:
+        _verified.add(state)
+    return whole
 
 
 def _keep(path: Path, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> None:
