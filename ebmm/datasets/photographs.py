@@ -137,10 +137,7 @@ def tiny_imagenet(split: str = "train", root: str | os.PathLike | None = None) -
 
 
 def photos() -> PhotoSet:
-    """A sample of CIFAR-10's test images that comes with the package: no download, no network.
-
-    Returns:
-        256 images, (256, 3, 32, 32), evenly spaced in the official order.
+    """A sample that comes with the package: 256 of CIFAR-10's test images, evenly spaced in the official order.
 
     Example:
         >>> photos()  # doctest: +ELLIPSIS
@@ -153,15 +150,12 @@ def photos() -> PhotoSet:
 
 
 def folder_of_images(path: str | os.PathLike, size: int = 64, exact: bool = False) -> PhotoSet:
-    """All images in a folder and the folders below it, as squares.
+    """All images in a folder and the folders below it, sorted by file name, as squares.
 
     Args:
         path: the folder. Files count whose names end in .jpeg, .jpg, .png or the like.
         size: height and width of the images. Others are cut to the square in their middle and resized to it.
         exact: refuse images of another size instead.
-
-    Returns:
-        The images, sorted by file name.
 
     Raises:
         ValueError: a file that cannot be decoded, or with ``exact`` has another size.

@@ -11,6 +11,7 @@ import os
 import warnings
 import zlib
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor
 
 from ebmm import files
+from ebmm._repository import VERSION
 
 _PATIENCE = 600  # seconds to wait for another process that decodes the same images
 _DIGEST = hashlib.sha256().digest_size
@@ -83,7 +85,8 @@ def decoded(name: str, source: str, shape: tuple[int, ...], parts: Callable[[], 
         shape: of all images together.
         parts: gives them in pieces, (M, ...) each; called when there is no such file, or no whole one.
     """
-    folder, key = files.cache_folder() / "decoded", hashlib.sha256(source.encode()).hexdigest()[:16]
+    folder = files.cache_folder() / "decoded"
+    key = hashlib.sha256(f"ebmm {VERSION}, {source}".encode()).hexdigest()[:16]
     kept = folder / f"{name}-{key}.npy"
     of_the_source: list[OSError] = []
 
@@ -101,7 +104,8 @@ def decoded(name: str, source: str, shape: tuple[int, ...], parts: Callable[[], 
                     files.sweep(folder)
                     _keep(kept, shape, told_apart())
                     for old in set(folder.glob(f"{name}-{'?' * len(key)}.npy")) - {kept}:
-                        old.unlink()
+                        with suppress(OSError):  # on Windows, where another process has mapped it
+                            old.unlink()
         return torch.from_numpy(np.load(kept, mmap_mode="c"))  # copy on write: torch warns of what cannot be written
     except OSError as error:
         if error in of_the_source:

@@ -145,6 +145,13 @@ def test_any_folder_of_images_is_cut_to_squares(cache, tmp_path):
     assert (changed.numpy() == new.transpose(2, 0, 1)).all(), "a changed file is seen"
 
 
+def test_an_image_that_would_fill_the_memory_is_refused(cache, tmp_path, monkeypatch):
+    photograph(tmp_path / "mine" / "a.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 64 * 64 // 2 - 1)
+    with pytest.raises(ValueError, match=r"a.png is damaged: it cannot be decoded \(Image size .* exceeds limit"):
+        folder_of_images(tmp_path / "mine")
+
+
 def test_what_is_wrong_with_a_folder_is_said(cache, tmp_path):
     with pytest.raises(FileNotFoundError, match="no folder"):
         folder_of_images(tmp_path / "absent")
