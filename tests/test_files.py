@@ -171,9 +171,10 @@ def test_what_a_killed_process_left_is_swept_by_the_next_one(path):
 
 def test_what_a_living_process_writes_is_not_swept(path):
     with replacing(path) as first:
+        first.write_text("first")
         with replacing(path) as second:
             second.write_text("second")
-        first.write_text("first")
+        assert path.read_text() == "second"
     assert path.read_text() == "first"
 
 
