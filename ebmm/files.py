@@ -57,7 +57,11 @@ def digest_of(path: Path, method: str) -> str:
 def data_files() -> dict[str, str]:
     """All files of the repository's ``data/`` folder, and the SHA-256 of each."""
     registry = folder_with("registry.txt", "data", "data") / "registry.txt"
-    return dict(line.split() for line in registry.read_text().splitlines())
+    lines = registry.read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        if len(line.split()) != 2:
+            raise ValueError(f"line {number} of {registry} is no name and SHA-256: {line!r}; restore the file")
+    return dict(line.split() for line in lines)
 
 
 def folder_with(file: str, installed: str, checkout: str) -> Path:
@@ -146,15 +150,15 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 def check_writable(path: str | os.PathLike) -> Path:
     """The path with links followed, in a folder that is there; OSError if no file can be written to it."""
-    path = Path(os.path.realpath(path))
+    given, path = path, Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, f"{given} is a folder: name a file in it")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
         if not all(os.access(needed, os.W_OK) for needed in (path.parent, path) if needed.exists()):
             raise PermissionError(errno.EACCES, "no permission")
     except OSError as error:
-        raise OSError(error.errno, f"cannot write {path} ({error.strerror}): give another path") from error
+        raise OSError(error.errno, f"cannot write {given} ({error.strerror}): give another path") from error
     return path
 
 

@@ -137,8 +137,11 @@ def test_a_link_stays_a_link(path):
 
 
 def test_where_nothing_can_be_written_is_said_before_the_work(path, monkeypatch):
-    for place, reason in ((path.parent, "it is a folder"), (path / "more.txt", "Not a directory|File exists")):
-        with pytest.raises(OSError, match=rf"cannot write .* \(({reason})\): give another path"), replacing(place):
+    for place, reason in (
+        (path.parent, "is a folder: name a file in it"),
+        (path / "more.txt", r"cannot write .*more.txt \((Not a directory|File exists)\): give another path"),
+    ):
+        with pytest.raises(OSError, match=reason), replacing(place):
             pytest.fail("began")
     readable, access = [path], os.access
     monkeypatch.setattr(os, "access", lambda file, mode: file not in readable and access(file, mode))
@@ -252,6 +255,14 @@ def test_a_lock_that_cannot_be_made_says_where(path):
 
 
 # Digests and downloads.
+
+
+def test_a_damaged_line_of_the_registry_is_shown(tmp_path, monkeypatch):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "registry.txt").write_text("a.npz 12ab\nb.npz\n")
+    monkeypatch.setattr(files, "__file__", str(tmp_path / "ebmm" / "files.py"))
+    with pytest.raises(ValueError, match=r"line 2 of .*registry.txt is no name and SHA-256: 'b.npz'; restore the file"):
+        files.data_files()
 
 
 def test_the_digest_of_a_large_file_is_taken_in_pieces(tmp_path):

@@ -94,7 +94,7 @@ def test_a_place_is_checked_before_the_work_and_nothing_is_written_there(tmp_pat
     before = path.read_bytes()
     check_results(path)
     assert path.read_bytes() == before
-    with pytest.raises(OSError, match=r"cannot write .*new \(it is a folder\): give another path"):
+    with pytest.raises(OSError, match=r"new is a folder: name a file in it"):
         check_results(tmp_path / "new")
     with pytest.raises(OSError, match=r"cannot write .*results.json.more \(.*\): give another path"):
         check_results(path / "more")
