@@ -63,9 +63,7 @@ _OMNIGLOT = {
     ),
 }
 _DRAWINGS = 20  # of each Omniglot character
-
 _DRAWING_BYTES = 1000  # more than any of them has as a PNG file
-
 
 _MNIST = {"train": ("train", 60_000), "test": ("t10k", 10_000)}  # how its files begin, and how many images it has
 _IDX = {"images-idx3-ubyte": (16, 784), "labels-idx1-ubyte": (8, 1)}  # bytes of a file's head, and of each image

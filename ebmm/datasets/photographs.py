@@ -110,14 +110,11 @@ def tiny_imagenet(split: str = "train", root: str | os.PathLike | None = None) -
     """Photographs of 200 kinds of things, 64 x 64 (Stanford's CS231n, from ImageNet).
 
     The archive, 237 MB from http://cs231n.stanford.edu/tiny-imagenet-200.zip, is to be unpacked by the user.
-    A part of it serves too: all images that are there are taken.
+    A part of it serves too: all images that are there are taken, and the name says how many.
 
     Args:
         split: ``"train"`` (at most 100000 images) or ``"val"`` (10000).
         root: a laid-out folder that holds ``tiny-imagenet-200/``; by default ``EBMM_DATA``.
-
-    Returns:
-        The images, sorted by file name. The name says how many of the official ones there are.
 
     Example:
         >>> tiny_imagenet("val").images.shape  # doctest: +SKIP
