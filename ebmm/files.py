@@ -1,40 +1,36 @@
-"""Where files are: in a folder the user laid out, downloaded and verified, or beside the package."""
+"""Where files are, in a folder the user laid out, downloaded or beside the package; and how they are written whole."""
 
 from __future__ import annotations
 
 import difflib
+import errno
+import glob
 import hashlib
 import os
-import tempfile
+import secrets
+import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import BinaryIO
 
 from ebmm._repository import REPOSITORY, TAG
 
+if sys.platform != "win32":
+    import fcntl
+
 
 def data_path(name: str) -> Path:
-    """Where a file of the repository's ``data/`` folder is, in a checkout or beside the installed package.
+    """The path of a file of the repository's ``data/`` folder, compared with ``data/registry.txt``.
 
-    What is too large to travel with the package, such as trained weights, is downloaded from the
-    repository at the package's own tag. All files are compared with ``data/registry.txt``.
-
-    Args:
-        name: of the file, as the registry has it, such as ``"digits.npz"``.
-
-    Returns:
-        The path of a verified file.
-
-    Raises:
-        ValueError: a name that is not in the registry, or a file that differs from it.
-        FileNotFoundError: a package without ``data/registry.txt``.
-        ConnectionError: the file must be downloaded and cannot be.
+    What is too large for the installed package, such as trained weights, is downloaded from the repository at
+    the package's own tag; ConnectionError if it cannot be. ValueError for a name that is not in the registry.
 
     Example:
         >>> data_path("digits.npz").name
         'digits.npz'
     """
-    folder, registry = _data_folder(), data_files()
+    folder, registry = folder_with("registry.txt", "data", "data"), data_files()
     if name not in registry:
         similar = ", ".join(difflib.get_close_matches(name, registry, n=5)) or "none"
         raise ValueError(f"no file {name!r} in {folder / 'registry.txt'}; similar ones there: {similar}")
@@ -43,7 +39,7 @@ def data_path(name: str) -> Path:
         folder = downloads_folder() / "data" / TAG
         instead = f"work in a checkout of {REPOSITORY}, whose data folder holds it"
         return download([f"{REPOSITORY}/raw/{TAG}/data/"], name, f"sha256:{registry[name]}", folder, instead)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = digest_of(path, "sha256")
     if digest != registry[name]:
         raise ValueError(
             f"{path} is damaged or was made anew: its SHA-256 is {digest}, {folder / 'registry.txt'} "
@@ -52,18 +48,20 @@ def data_path(name: str) -> Path:
     return path
 
 
+def digest_of(path: Path, method: str) -> str:
+    """Of a file's content, by a method of :mod:`hashlib`; in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, method).hexdigest()
+
+
 def data_files() -> dict[str, str]:
-    """All files of the repository's ``data/`` folder, and the SHA-256 of each.
-
-    Example:
-        >>> "digits.npz" in data_files()
-        True
-    """
-    return dict(line.split() for line in (_data_folder() / "registry.txt").read_text().splitlines())
-
-
-def _data_folder() -> Path:
-    return folder_with("registry.txt", "data", "data")
+    """All files of the repository's ``data/`` folder, and the SHA-256 of each."""
+    registry = folder_with("registry.txt", "data", "data") / "registry.txt"
+    lines = registry.read_text().splitlines()
+    for number, line in enumerate(lines, 1):
+        if len(line.split()) != 2:
+            raise ValueError(f"line {number} of {registry} is no name and SHA-256: {line!r}; restore the file")
+    return dict(line.split() for line in lines)
 
 
 def folder_with(file: str, installed: str, checkout: str) -> Path:
@@ -89,27 +87,26 @@ def downloads_folder() -> Path:
 
 
 def download(addresses: list[str], name: str, checksum: str, folder: Path, instead: str) -> Path:
-    """Fetch one file, or take it from ``folder`` if an earlier download there is whole.
+    """Fetch a file from the first address that serves, unless an earlier download in ``folder`` is whole.
 
-    Args:
-        addresses: to try one after the other.
-        name, checksum: of the file, as pooch has them.
-        folder: where it is kept.
-        instead: what to do without a network, for the message.
-
-    Raises:
-        ConnectionError: no address gave the whole file.
+    The checksum is as for pooch; ``instead``, what to do without a network, ends the ConnectionError.
     """
     import pooch
     import requests
 
+    path, (method, digest) = folder / name, checksum.split(":")
+    if path.exists() and digest_of(path, method) == digest:
+        return path
     failures = []
-    for address in addresses:
-        fetcher = pooch.create(folder, base_url=address, registry={name: checksum}, retry_if_failed=1)
-        try:
-            return Path(fetcher.fetch(name))
-        except (requests.RequestException, ValueError) as error:
-            failures.append(f"  {address}{name}: {error}")
+    with locked(path.parent, seconds=600):
+        for left in path.parent.glob("tmp????????"):  # of a download that was killed
+            left.unlink()
+        for address in addresses:
+            fetcher = pooch.create(folder, base_url=address, registry={name: checksum}, retry_if_failed=1)
+            try:
+                return Path(fetcher.fetch(name))
+            except (requests.RequestException, ValueError) as error:
+                failures.append(f"  {address}{name}: {error}")
     lines = [f"could not download {name}:", *failures, f"Without a network, {instead}."]
     raise ConnectionError("\n".join(lines))
 
@@ -118,7 +115,8 @@ def download(addresses: list[str], name: str, checksum: str, folder: Path, inste
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Gives a new file beside ``path`` to write to, which then takes its place: whole and on the disk, or not at all.
 
-    Whatever stops it leaves what was at ``path`` before. Folders that are missing are made.
+    Whatever stops it leaves what was at ``path`` before. Missing folders are made, a link is followed, and what
+    killed processes left beside is swept. Where several processes read, change and write, hold :func:`locked`.
 
     Example:
         >>> import tempfile
@@ -128,27 +126,82 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         ...     Path(folder, "a.txt").read_text()
         'whole'
     """
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".partial")
-    os.close(handle)
+    path = check_writable(path)
+    sweep(path.parent, path.name)
+    beside, held = _new_beside(path)
     try:
-        yield Path(name)
-        with open(name, "rb+") as file:
+        if path.exists():
+            os.chmod(beside, path.stat().st_mode)
+        yield beside
+        with open(beside, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(name, path)
+        os.replace(beside, path)
     except BaseException:
-        Path(name).unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)
         raise
+    finally:
+        held.close()
+    if sys.platform != "win32":  # which syncs no folders
+        folder = os.open(path.parent, os.O_RDONLY)
+        with suppress(OSError):  # nor do some network drives
+            os.fsync(folder)
+        os.close(folder)
 
 
-def locked(path: str | os.PathLike):
-    """A lock that one process at a time holds on ``path``, in a file beside it; freed when the process ends, however.
+def check_writable(path: str | os.PathLike) -> Path:
+    """The path with links followed, in a folder that is there; OSError if no file can be written to it."""
+    given, path = path, Path(os.path.realpath(path))
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, f"{given} is a folder: name a file in it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if not all(os.access(needed, os.W_OK) for needed in (path.parent, path) if needed.exists()):
+            raise PermissionError(errno.EACCES, "no permission")
+    except OSError as error:
+        raise OSError(error.errno, f"cannot write {given} ({error.strerror}): give another path") from error
+    return path
 
-    A context manager; ``filelock.Timeout`` where another one holds it.
+
+def sweep(folder: Path, name: str | None = None) -> None:
+    """Remove what killed processes left in :func:`replacing` this file of the folder, or any."""
+    if sys.platform == "win32":  # which renames no file that is held open to say that its process lives
+        return
+    for left in folder.glob(f".{glob.escape(name) if name else '*'}.{'[0-9a-f]' * 8}.partial"):
+        with suppress(OSError), open(left, "rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
+            left.unlink()
+
+
+def _new_beside(path: Path) -> tuple[Path, BinaryIO]:
+    """A new file with the permissions of any new file, held until its process ends, so that none sweeps it."""
+    while True:
+        beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+        held = open(beside, "xb")  # noqa: SIM115
+        if sys.platform == "win32":
+            held.close()
+            return beside, held
+        with suppress(OSError):  # a drive without locks, where none is swept either
+            fcntl.flock(held, fcntl.LOCK_EX)
+        if os.fstat(held.fileno()).st_nlink:
+            return beside, held
+        held.close()  # swept before it was held
+
+
+@contextmanager
+def locked(path: str | os.PathLike, seconds: float = 10) -> Iterator[None]:
+    """One process at a time is inside, for each ``path``, a file or a folder; a killed one lets the next one in.
+
+    The lock is a hidden file beside ``path``, which stays. TimeoutError if another process does not come out.
     """
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return FileLock(path.with_name(f".{path.name}.lock"), timeout=10)
+    path = Path(os.path.realpath(path))
+    lock = FileLock(check_writable(path.with_name(f".{path.name}.lock")), timeout=seconds)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise TimeoutError(f"{path} is in use by another process: wait until it ends, or give another path") from None
+    try:
+        yield
+    finally:
+        lock.release()

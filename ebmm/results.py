@@ -6,20 +6,64 @@ import json
 import os
 from pathlib import Path
 
+from ebmm import files
+
 
 def save_results(rows: list[dict], path: str | os.PathLike) -> None:
-    """Write result rows as JSON; rows of the same experiment, model, clamping and training seed are replaced."""
-    path = Path(path)
-    old = load_results(path) if path.exists() else []
+    """Add rows to a file of results; those of the same experiment, model, clamping and training seed are replaced.
 
-    def key(row):
-        return row["experiment"], row["model"], row["clamped"], row.get("training", {}).get("seed", -1)
+    The file is replaced whole, or stays as it was; several processes may add to it at once.
 
-    new = {key(row): row for row in [*old, *rows]}
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps([new[k] for k in sorted(new)], indent=1) + "\n")
+    Args:
+        rows: as :func:`ebmm.evaluate` gives them, with the strings ``"experiment"`` and ``"model"``.
+        path: the JSON file, which need not be there yet.
+
+    Raises:
+        ValueError: the file at ``path`` holds something else, or a row does not say what it is of.
+        OSError: it cannot be written.
+    """
+    if not _are_rows(rows):
+        raise ValueError("rows must be a list of dicts, each with the strings experiment and model")
+    with files.locked(path):
+        old = load_results(path) if os.path.exists(path) else []
+        new = {_kind(row): row for row in [*old, *rows]}
+        text = json.dumps([new[kind] for kind in sorted(new)], indent=1) + "\n"
+        with files.replacing(path) as beside:
+            beside.write_text(text)
 
 
 def load_results(path: str | os.PathLike) -> list[dict]:
-    """Rows of a results file."""
-    return json.loads(Path(path).read_text())
+    """Rows of a results file; ValueError for another file or a damaged one."""
+    try:
+        rows = json.loads(Path(path).read_text())
+        if not _are_rows(rows):
+            raise ValueError("it holds no list of rows, each with experiment and model")
+    except ValueError as error:
+        raise ValueError(
+            f"{path} is no results file, or a damaged one ({error}): restore it, move it away, or give another path"
+        ) from error
+    return rows
+
+
+def check_results(path: str | os.PathLike) -> None:
+    """Whether :func:`save_results` will be able to add to this file: to be asked before the work.
+
+    Raises:
+        ValueError: the file at ``path`` holds something else.
+        OSError: it cannot be written, or another process keeps it locked.
+    """
+    files.check_writable(path)
+    with files.locked(path):
+        if os.path.exists(path):
+            load_results(path)
+
+
+def _are_rows(rows) -> bool:
+    return isinstance(rows, list) and all(
+        isinstance(row, dict) and isinstance(row.get("experiment"), str) and isinstance(row.get("model"), str)
+        for row in rows
+    )
+
+
+def _kind(row: dict) -> tuple:
+    return row["experiment"], row["model"], bool(row.get("clamped")), (row.get("training") or {}).get("seed", -1)

@@ -9,7 +9,6 @@ import ebmm
 from ebmm import EBMM, Hopfield, Memory, Task, evaluate
 from ebmm.energies import PredictiveEnergy
 from ebmm.metrics import errors, squared_error, wrong_bits
-from ebmm.results import load_results, save_results
 from ebmm.tasks import FlipBits, GaussianNoise, ImagePatterns, RandomBits, RedrawBits
 
 TASK = Task(RandomBits(16), FlipBits(0.2), number=3)
@@ -143,43 +142,6 @@ def test_fewer_than_one_memory_or_batch_is_refused(memories, batch_size):
         ValueError, match=f"memories and batch_size must be at least 1, got {memories} and {batch_size}"
     ):
         evaluate(Echo(), TASK, memories, batch_size=batch_size)
-
-
-# Results files
-
-
-def row(experiment, model, clamped, mean):
-    return {"experiment": experiment, "model": model, "clamped": clamped, "mean": mean}
-
-
-def test_results_replace_rows_of_the_same_kind_and_keep_the_others(tmp_path):
-    path = tmp_path / "new" / "results.json"
-    save_results([row("b", "hebb", False, 1.0), row("a", "hebb", False, 2.0)], path)
-    save_results([row("b", "hebb", True, 3.0), row("b", "hebb", False, 4.0), row("b", "ebmm", False, 5.0)], path)
-    found = {(r["experiment"], r["model"], r["clamped"]): r["mean"] for r in load_results(path)}
-    assert found == {
-        ("a", "hebb", False): 2.0,
-        ("b", "hebb", False): 4.0,
-        ("b", "hebb", True): 3.0,
-        ("b", "ebmm", False): 5.0,
-    }
-    assert len(load_results(path)) == 4 == len(json.loads(path.read_text()))
-
-
-def test_results_keep_one_row_for_each_training_seed(tmp_path):
-    path = tmp_path / "seeds.json"
-    for seed, mean in ((0, 1.0), (1, 2.0), (0, 3.0)):
-        save_results([row("a", "ebmm", False, mean) | {"training": {"seed": seed}}], path)
-    assert [(r["training"]["seed"], r["mean"]) for r in load_results(path)] == [(0, 3.0), (1, 2.0)]
-
-
-def test_results_lie_in_the_same_order_however_they_were_written(tmp_path):
-    rows = [row(e, m, c, 0.0) for e in "ab" for m in "xy" for c in (True, False)]
-    save_results(rows, tmp_path / "first.json")
-    for r in reversed(rows):
-        save_results([r], tmp_path / "second.json")
-    assert (tmp_path / "first.json").read_text() == (tmp_path / "second.json").read_text()
-    assert (tmp_path / "first.json").read_text().endswith("]\n")
 
 
 # A memory of one's own

@@ -7,18 +7,18 @@ variable ``EBMM_DATA`` names, both laid out like this and never changed::
     mnist/{train,t10k}-{images-idx3,labels-idx1}-ubyte      (or the same with .gz)
 
 What is not there is downloaded once, into ``EBMM_DATA/downloads`` or else the user's cache folder.
-Every file is compared with the checksum of the official one before it is used.
+Every file is compared with the checksum of the official one before it is used; a damaged one in a laid-out
+folder is a ``ValueError``, a ``root`` without it a ``FileNotFoundError``, a download that fails a ``ConnectionError``.
 """
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import io
 import os
-import tempfile
 import zipfile
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -63,8 +63,10 @@ _OMNIGLOT = {
     ),
 }
 _DRAWINGS = 20  # of each Omniglot character
+_DRAWING_BYTES = 1000  # more than any of them has as a PNG file
 
-_MNIST = {"train": "train", "test": "t10k"}
+_MNIST = {"train": ("train", 60_000), "test": ("t10k", 10_000)}  # how its files begin, and how many images it has
+_IDX = {"images-idx3-ubyte": (16, 784), "labels-idx1-ubyte": (8, 1)}  # bytes of a file's head, and of each image
 _MNIST_MD5 = {  # of the file, and of the same file as it is downloaded (.gz)
     "train-images-idx3-ubyte": ("6bbc9ace898e44ae57da46a324031adb", "f68b3c2dcbeaaa9fbdd348bbdeb94873"),
     "train-labels-idx1-ubyte": ("a25bea736e30d166cdddb491f175f624", "d53e105ee54ea40749a09fcbcd1e9432"),
@@ -120,11 +122,6 @@ def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike 
     Returns:
         The images, alphabet by alphabet, character by character.
 
-    Raises:
-        ValueError: another split, a size below 1, or a damaged file in a laid-out folder.
-        FileNotFoundError: ``root`` is given and does not hold the archive.
-        ConnectionError: the archive must be downloaded and cannot be.
-
     Example:
         >>> omniglot("evaluation", size=32).images.shape  # doctest: +SKIP
         torch.Size([13180, 32, 32])
@@ -140,9 +137,14 @@ def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike 
 
     shown = [member.split("/", 1)[1].rsplit("/", 1)[0] for member in members]  # "Greek/character01"
     characters = {character: label for label, character in enumerate(sorted(set(shown)))}
-    kept = f"omniglot-{split}-{size}-{archive.members_sha256[:16]}.npz"
+    images = store.decoded(
+        f"omniglot-{split}-{size}",
+        archive.members_sha256,
+        (len(members), size, size),
+        lambda: _drawings(path, members, size),
+    )
     return ImageSet(
-        images=_ink(_decoded(path, members, size, kept)),
+        images=_ink(images.numpy()),
         labels=torch.tensor([characters[character] for character in shown]),
         characters=tuple(characters),
         alphabets=tuple(character.split("/")[0] for character in characters),
@@ -162,21 +164,15 @@ def mnist(split: str = "train", size: int = 28, root: str | os.PathLike | None =
     Returns:
         The images in the official order; the labels are the digits.
 
-    Raises:
-        ValueError: another split, a size below 1, or a damaged file in a laid-out folder.
-        FileNotFoundError: ``root`` is given and does not hold the files.
-        ConnectionError: the files must be downloaded and cannot be.
-
     Example:
         >>> mnist("test").images.shape  # doctest: +SKIP
         torch.Size([10000, 28, 28])
     """
     store.check_choice("split", split, _MNIST)
     store.check_size(size)
-    pixels, path = _mnist_file(f"{_MNIST[split]}-images-idx3-ubyte", root)
-    labels, _ = _mnist_file(f"{_MNIST[split]}-labels-idx1-ubyte", root)
-    images = _resize(np.frombuffer(pixels, np.uint8, offset=16).reshape(-1, 28, 28), size)
-    return _digit_set(images, np.frombuffer(labels, np.uint8, offset=8), f"MNIST {split}", path)
+    pixels, path = _mnist_file(split, "images-idx3-ubyte", root)
+    labels, _ = _mnist_file(split, "labels-idx1-ubyte", root)
+    return _digit_set(_resize(pixels.reshape(-1, 28, 28), size), labels, f"MNIST {split}", path)
 
 
 def digits(split: str = "train") -> ImageSet:
@@ -187,9 +183,6 @@ def digits(split: str = "train") -> ImageSet:
 
     Returns:
         The images, 28 x 28, digit by digit; the labels are the digits.
-
-    Raises:
-        ValueError: another split, or a damaged file.
 
     Example:
         >>> digits("test")  # doctest: +ELLIPSIS
@@ -203,65 +196,49 @@ def digits(split: str = "train") -> ImageSet:
 
 def _verified_members(path: Path, archive: _OmniglotArchive) -> list[str]:
     """The names of the PNG files in an Omniglot archive, in order, all of them checked."""
-    whole = path.read_bytes()
+    official = files.digest_of(path, "md5") == archive.md5
     try:
-        with zipfile.ZipFile(io.BytesIO(whole)) as zipped:
+        with zipfile.ZipFile(path) as zipped:
             members = sorted(member for member in zipped.namelist() if member.endswith(".png"))
-            if hashlib.md5(whole).hexdigest() != archive.md5:
-                digest = hashlib.sha256()
-                for member in members:
-                    digest.update(f"{hashlib.sha256(zipped.read(member)).hexdigest()}  {member}\n".encode())
-                if digest.hexdigest() != archive.members_sha256:
-                    raise store.damaged(path, f"its {len(members)} PNG files are not the official ones")
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+            if not official and _digest_of(zipped, members) != archive.members_sha256:
+                raise store.damaged(path, f"its {len(members)} PNG files are not the official ones")
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise store.damaged(path, "it is not a whole zip file") from error
     if len(members) != archive.characters * _DRAWINGS:
         raise store.damaged(path, f"{len(members)} drawings, not {archive.characters} characters x {_DRAWINGS}")
     return members
 
 
-def _decoded(path: Path, members: list[str], size: int, name: str) -> np.ndarray:
-    """The drawings as (M, size, size) uint8 with ink = 255, decoded once, then kept in the cache folder."""
-    kept = files.cache_folder() / "decoded" / name
-    try:
-        with np.load(kept) as arrays:
-            return arrays["images"]
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
-        pass  # not there yet, or damaged
+def _digest_of(zipped: zipfile.ZipFile, members: list[str]) -> str:
+    """SHA-256 of the list of all members' SHA-256; "" if one is too large for a drawing, which is not unpacked."""
+    digest = hashlib.sha256()
+    for member in members:
+        if zipped.getinfo(member).file_size > _DRAWING_BYTES:
+            return ""
+        digest.update(f"{hashlib.sha256(zipped.read(member)).hexdigest()}  {member}\n".encode())
+    return digest.hexdigest()
 
+
+def _drawings(path: Path, members: list[str], size: int) -> Iterator[np.ndarray]:
+    """The drawings of one character after the other, (20, size, size) uint8 with ink = 255."""
     from PIL import Image
 
     with zipfile.ZipFile(path) as zipped:
-        contents = (io.BytesIO(zipped.read(member)) for member in members)
-        drawings = [np.asarray(Image.open(content).convert("L")) for content in contents]
-    images = _resize(255 - np.stack(drawings), size)
-    try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=kept.parent, suffix=".npz", delete=False) as file:
-            np.savez_compressed(file, images=images)
-        os.replace(file.name, kept)
-    except OSError:
-        pass  # a cache folder that cannot be written only costs time
-    return images
+        for first in range(0, len(members), _DRAWINGS):
+            contents = (io.BytesIO(zipped.read(member)) for member in members[first : first + _DRAWINGS])
+            yield _resize(255 - np.stack([np.asarray(Image.open(content).convert("L")) for content in contents]), size)
 
 
-def _mnist_file(name: str, root: str | os.PathLike | None) -> tuple[bytes, Path]:
-    """The content of one idx file, and where it was found."""
-    checksum, checksum_zipped = _MNIST_MD5[name]
+def _mnist_file(split: str, kind: str, root: str | os.PathLike | None) -> tuple[np.ndarray, Path]:
+    """What follows the head of one idx file, as uint8, and where the file was found."""
+    (prefix, number), (head, each) = _MNIST[split], _IDX[kind]
+    name = f"{prefix}-{kind}"
+    md5, md5_zipped = _MNIST_MD5[name]
     path = store.laid_out(root, "mnist", [name, name + ".gz"])
     if path is None:
         folder = files.downloads_folder() / "mnist"
-        path = files.download(_ADDRESSES["mnist"], name + ".gz", f"md5:{checksum_zipped}", folder, _INSTEAD)
-    content = path.read_bytes()
-    if path.suffix == ".gz":
-        try:
-            content = gzip.decompress(content)
-        except (OSError, EOFError, zlib.error) as error:
-            raise store.damaged(path, "it is not a whole gzip file") from error
-    digest = hashlib.md5(content).hexdigest()
-    if digest != checksum:
-        raise store.damaged(path, f"its content has MD5 {digest}, the official file has {checksum}")
-    return content, path
+        path = files.download(_ADDRESSES["mnist"], name + ".gz", f"md5:{md5_zipped}", folder, _INSTEAD)
+    return np.frombuffer(store.verified(path, md5, head + each * number), np.uint8, offset=head), path
 
 
 def _digit_set(images: np.ndarray, labels: np.ndarray, name: str, path: Path) -> ImageSet:
@@ -276,7 +253,7 @@ def _digit_set(images: np.ndarray, labels: np.ndarray, name: str, path: Path) ->
 
 
 def _ink(images: np.ndarray) -> Tensor:
-    return torch.from_numpy(images.astype(np.float32) / 255)
+    return torch.from_numpy(images.astype(np.float32)).div_(255)
 
 
 def _resize(images: np.ndarray, size: int) -> np.ndarray:

@@ -8,7 +8,7 @@ names, laid out as their archives unpack::
 
 CIFAR-10 is downloaded where it is not there; a sample of it, :func:`photos`, comes with the package. Images are
 decoded once, into a file in the user's cache folder that is mapped into memory, so that a set larger than the
-memory serves too.
+memory serves too. Errors are those of :mod:`ebmm.datasets.characters`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,8 @@ import hashlib
 import os
 import pickle
 import tarfile
-import tempfile
-import warnings
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -48,6 +46,8 @@ _INSTEAD = (
     "or use ebmm.datasets.photos(), which comes with the package"
 )
 _BATCH = 10_000  # images in a CIFAR-10 file
+_ROW = 1 + 3 * 32 * 32  # bytes of one: its label, and its pixels
+_PICKLED = 1_000_000  # bytes that the Python files hold besides, at most
 _TINY_IMAGENET = {"train": 100_000, "val": 10_000}
 _SUFFIXES = {".jpeg", ".jpg", ".png", ".ppm", ".bmp", ".gif", ".tif", ".tiff", ".webp"}
 
@@ -89,46 +89,32 @@ def cifar10(split: str = "train", root: str | os.PathLike | None = None) -> Phot
     Returns:
         The images in the official order.
 
-    Raises:
-        ValueError: another split, or a damaged file in a laid-out folder.
-        FileNotFoundError: ``root`` is given and does not hold the files.
-        ConnectionError: the archive must be downloaded and cannot be.
-
     Example:
         >>> cifar10("test").images.shape  # doctest: +SKIP
         torch.Size([10000, 3, 32, 32])
     """
     store.check_choice("split", split, _CIFAR10)
     first = next(iter(_CIFAR10[split]))
-    places = [f"cifar-10-batches-bin/{first}.bin", f"cifar-10-batches-py/{first}"]
-    found = store.laid_out(root, ".", places)
+    found = store.laid_out(root, ".", [f"cifar-10-batches-bin/{first}.bin", f"cifar-10-batches-py/{first}"])
+    images = store.decoded(
+        f"cifar10-{split}",
+        repr(_CIFAR10[split]),
+        (_BATCH * len(_CIFAR10[split]), 3, 32, 32),
+        lambda: _downloaded(split) if found is None else _laid_out(split, found.parent),
+    )
     source = _ADDRESSES[0] + _ARCHIVE if found is None else str(found.parent)
-
-    def batches() -> Iterable[np.ndarray]:
-        folder = _unpacked() if found is None else found.parent
-        for name, checksums in _CIFAR10[split].items():
-            yield _cifar10_batch(folder, name, checksums)
-
-    shape = (_BATCH * len(_CIFAR10[split]), 3, 32, 32)
-    return PhotoSet(_mapped(f"cifar10-{split}", shape, batches), f"CIFAR-10 {split}", source)
+    return PhotoSet(images, f"CIFAR-10 {split}", source)
 
 
 def tiny_imagenet(split: str = "train", root: str | os.PathLike | None = None) -> PhotoSet:
     """Photographs of 200 kinds of things, 64 x 64 (Stanford's CS231n, from ImageNet).
 
     The archive, 237 MB from http://cs231n.stanford.edu/tiny-imagenet-200.zip, is to be unpacked by the user.
-    A part of it serves too: all images that are there are taken.
+    A part of it serves too: all images that are there are taken, and the name says how many.
 
     Args:
         split: ``"train"`` (at most 100000 images) or ``"val"`` (10000).
         root: a laid-out folder that holds ``tiny-imagenet-200/``; by default ``EBMM_DATA``.
-
-    Returns:
-        The images, sorted by file name. The name says how many of the official ones there are.
-
-    Raises:
-        ValueError: another split, or an image that is damaged or not 64 x 64.
-        FileNotFoundError: the split is not there.
 
     Example:
         >>> tiny_imagenet("val").images.shape  # doctest: +SKIP
@@ -148,13 +134,7 @@ def tiny_imagenet(split: str = "train", root: str | os.PathLike | None = None) -
 
 
 def photos() -> PhotoSet:
-    """A sample of CIFAR-10's test images that comes with the package: no download, no network.
-
-    Returns:
-        256 images, (256, 3, 32, 32), evenly spaced in the official order.
-
-    Raises:
-        ValueError: a damaged file.
+    """A sample that comes with the package: 256 of CIFAR-10's test images, evenly spaced in the official order.
 
     Example:
         >>> photos()  # doctest: +ELLIPSIS
@@ -167,19 +147,15 @@ def photos() -> PhotoSet:
 
 
 def folder_of_images(path: str | os.PathLike, size: int = 64, exact: bool = False) -> PhotoSet:
-    """All images in a folder and the folders below it, as squares.
+    """All images in a folder and the folders below it, sorted by file name, as squares.
 
     Args:
         path: the folder. Files count whose names end in .jpeg, .jpg, .png or the like.
         size: height and width of the images. Others are cut to the square in their middle and resized to it.
         exact: refuse images of another size instead.
 
-    Returns:
-        The images, sorted by file name.
-
     Raises:
-        FileNotFoundError: no such folder, or no image in it.
-        ValueError: a size below 1; a file that cannot be decoded, or with ``exact`` has another size.
+        ValueError: a file that cannot be decoded, or with ``exact`` has another size.
 
     Example:
         >>> folder_of_images("my photographs", size=64)  # doctest: +SKIP
@@ -190,118 +166,61 @@ def folder_of_images(path: str | os.PathLike, size: int = 64, exact: bool = Fals
     found = sorted(file for file in folder.rglob("*") if file.suffix.lower() in _SUFFIXES and file.is_file())
     if not found:
         raise FileNotFoundError(f"no images in {folder}" if folder.is_dir() else f"no folder {folder}")
-    digest = hashlib.sha256(f"{folder.resolve()} {size} {exact}".encode())
-    for file in found:
-        status = file.stat()
-        digest.update(f"{file.relative_to(folder)} {status.st_size} {status.st_mtime_ns}\n".encode())
-
-    def photographs() -> Iterable[np.ndarray]:
-        for file in found:
-            yield _photograph(file, size, exact)[None]
-
-    images = _mapped(f"folder-{digest.hexdigest()[:24]}", (len(found), 3, size, size), photographs)
+    place = hashlib.sha256(f"{folder.resolve()} {size} {exact}".encode()).hexdigest()[:16]
+    content = [(str(file.relative_to(folder)), file.stat().st_size, file.stat().st_mtime_ns) for file in found]
+    images = store.decoded(
+        f"folder-{place}",
+        repr(content),
+        (len(found), 3, size, size),
+        lambda: (_photograph(file, size, exact) for file in found),
+    )
     return PhotoSet(images, folder.name, str(folder))
 
 
-def _unpacked() -> Path:
-    """The folder of CIFAR-10's batches, downloaded and unpacked if need be."""
+def _laid_out(split: str, folder: Path) -> Iterator[np.ndarray]:
+    """The images of each batch, (10000, 3, 32, 32) uint8, from the files of either archive."""
+    for name, (md5_binary, md5_python) in _CIFAR10[split].items():
+        binary = folder.name.endswith("-bin")
+        path = folder / (f"{name}.bin" if binary else name)
+        if not path.exists():
+            raise FileNotFoundError(f"no file {path}: the split is not whole")
+        content = store.verified(path, md5_binary if binary else md5_python, _BATCH * _ROW + _PICKLED)
+        if binary:
+            yield _pixels(content)
+        else:  # safe to unpickle: its checksum is the official one
+            yield np.asarray(pickle.loads(content, encoding="bytes")[b"data"], np.uint8).reshape(_BATCH, 3, 32, 32)
+
+
+def _downloaded(split: str) -> Iterator[np.ndarray]:
+    """The same from the archive, which is not unpacked."""
     folder = files.downloads_folder() / "cifar10"
-    archive = files.download(_ADDRESSES, _ARCHIVE, f"md5:{_ARCHIVE_MD5}", folder, _INSTEAD)
-    unpacked = folder / "cifar-10-batches-bin"
-    names = [f"{name}.bin" for split in _CIFAR10.values() for name in split]
-    if not all((unpacked / name).exists() for name in names):
-        with tarfile.open(archive) as opened:
-            opened.extractall(folder, filter="data")
-    return unpacked
+    with tarfile.open(files.download(_ADDRESSES, _ARCHIVE, f"md5:{_ARCHIVE_MD5}", folder, _INSTEAD)) as archive:
+        for name in _CIFAR10[split]:
+            batch = archive.extractfile(f"cifar-10-batches-bin/{name}.bin")
+            assert batch is not None, "the archive is the official one"
+            yield _pixels(batch.read())
 
 
-def _cifar10_batch(folder: Path, name: str, checksums: tuple[str, str]) -> np.ndarray:
-    """One file's images, (10000, 3, 32, 32) uint8, checked."""
-    binary = folder.name.endswith("-bin")
-    path = folder / (f"{name}.bin" if binary else name)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise FileNotFoundError(f"no file {path}: the split is not whole") from None
-    digest = hashlib.md5(content).hexdigest()
-    if digest != checksums[0 if binary else 1]:
-        raise store.damaged(path, f"its MD5 is {digest}, not that of the official file")
-    if binary:  # a label and three planes an image
-        rows = np.frombuffer(content, np.uint8).reshape(_BATCH, 3073)[:, 1:]
-    else:  # safe to unpickle: its checksum is the official one
-        rows = np.asarray(pickle.loads(content, encoding="bytes")[b"data"], np.uint8)
-    return rows.reshape(_BATCH, 3, 32, 32)
+def _pixels(content: bytes) -> np.ndarray:
+    """A binary batch has a label and three planes an image."""
+    return np.frombuffer(content, np.uint8).reshape(_BATCH, _ROW)[:, 1:].reshape(_BATCH, 3, 32, 32)
 
 
 def _photograph(path: Path, size: int, exact: bool) -> np.ndarray:
-    """(3, size, size) uint8."""
+    """(1, 3, size, size) uint8."""
     from PIL import Image
 
     try:
         with Image.open(path) as opened:
+            if exact and opened.size != (size, size):
+                given = f"{opened.width} x {opened.height}"
+                raise ValueError(f"{path} is {given}, the images of this set are {size} x {size}")
             image = opened.convert("RGB")
-    except (OSError, SyntaxError, zlib.error) as error:
+    except (OSError, SyntaxError, zlib.error, Image.DecompressionBombError) as error:
         raise store.damaged(path, f"it cannot be decoded ({error})") from error
     if image.size != (size, size):
-        if exact:
-            raise ValueError(f"{path} is {image.width} x {image.height}, the images of this set are {size} x {size}")
         side = min(image.size)
         left, top = (image.width - side) // 2, (image.height - side) // 2
         box = (left, top, left + side, top + side)
         image = image.resize((size, size), Image.Resampling.BOX if side > size else Image.Resampling.BICUBIC, box)
-    return np.asarray(image).transpose(2, 0, 1)
-
-
-def _mapped(name: str, shape: tuple[int, ...], parts: Callable[[], Iterable[np.ndarray]]) -> Tensor:
-    """Images, uint8 of this shape, decoded once into a file of the cache folder that is mapped into memory."""
-    kept = files.cache_folder() / "decoded" / f"{name}.npy"
-    try:
-        if not _whole(kept, shape):
-            _keep(kept, shape, parts())
-    except _CacheError as error:
-        warnings.warn(
-            f"could not keep {name} in {kept.parent} ({error.__cause__}): it is decoded into memory, and again in the "
-            "next run. Make room there, or set XDG_CACHE_HOME to a folder that has some",
-            stacklevel=3,
-        )
-        return torch.from_numpy(np.concatenate(list(parts())))
-    return torch.from_numpy(np.load(kept, mmap_mode="c"))  # copy on write: torch warns of what cannot be written
-
-
-class _CacheError(Exception):
-    """The cache folder took no more."""
-
-
-def _whole(path: Path, shape: tuple[int, ...]) -> bool:
-    try:
-        array = np.load(path, mmap_mode="r")
-    except (OSError, ValueError, EOFError):
-        return False
-    return array.shape == shape and array.dtype == np.uint8
-
-
-def _keep(path: Path, shape: tuple[int, ...], parts: Iterable[np.ndarray]) -> None:
-    """Write the parts into one file, which appears under its name only when it is whole."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = tempfile.NamedTemporaryFile(dir=path.parent, suffix=".part", delete=False)  # noqa: SIM115
-    except OSError as error:
-        raise _CacheError from error
-    try:
-        with file:
-            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
-            np.lib.format.write_array_header_1_0(file, header)
-            for part in parts:
-                _append(file, part)
-        os.replace(file.name, path)
-    except BaseException:
-        os.unlink(file.name)
-        raise
-
-
-def _append(file, part: np.ndarray) -> None:
-    try:
-        file.write(np.ascontiguousarray(part).tobytes())
-        file.flush()
-    except OSError as error:
-        raise _CacheError from error
+    return np.asarray(image).transpose(2, 0, 1)[None]

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+import tracemalloc
 import zipfile
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -114,7 +115,8 @@ def small(server, cache, monkeypatch):
     official = characters._OmniglotArchive(md5(ARCHIVE), members, characters=3)
     monkeypatch.setattr(characters, "_OMNIGLOT", {"background": official})
     checksums = {n: (md5(c), md5(server.files[n + ".gz"])) for n, c in MNIST_FILES.items()}
-    monkeypatch.setattr(characters, "_MNIST_MD5", checksums)
+    monkeypatch.setattr(characters, "_MNIST_MD5", characters._MNIST_MD5 | checksums)
+    monkeypatch.setitem(characters._MNIST, "test", ("t10k", 3))
     addresses = {"omniglot": [server.address + "python/"], "mnist": [server.address + "mnist/"]}
     monkeypatch.setattr(characters, "_ADDRESSES", addresses)
     return server
@@ -279,7 +281,6 @@ def test_without_network_the_message_says_what_to_do(small, cache, monkeypatch):
     nowhere = "http://127.0.0.1:9/"
     monkeypatch.setattr(characters, "_ADDRESSES", {"omniglot": [nowhere], "mnist": [nowhere]})
     for read, file in ((omniglot, "images_background.zip"), (mnist, "train-images-idx3-ubyte.gz")):
-        monkeypatch.setitem(characters._MNIST_MD5, "train-images-idx3-ubyte", ("0" * 32, "0" * 32))
         with pytest.raises(ConnectionError) as raised:
             read()
         for part in (nowhere + file, "EBMM_DATA", "ebmm.datasets.digits()"):
@@ -344,20 +345,37 @@ def test_the_second_call_decodes_nothing_and_gives_the_same(small, cache, tmp_pa
     assert torch.equal(omniglot(root=folder).images, first.images)
 
 
-def test_a_damaged_decoded_file_is_made_again(small, cache, tmp_path):
+def test_each_size_is_decoded_into_a_file_of_its_own(small, cache, tmp_path):
     folder = lay_out(tmp_path / "data")
-    first = omniglot(root=folder)
-    [kept] = (cache / "decoded").iterdir()
-    whole = kept.read_bytes()
-    for damaged in (whole[:-50], b"", whole[:200] + bytes([whole[200] ^ 255]) + whole[201:]):
-        kept.write_bytes(damaged)
-        assert torch.equal(omniglot(root=folder).images, first.images)
-        assert kept.read_bytes() == whole
+    for size in (28, 32, 28):
+        assert omniglot(size=size, root=folder).images.shape == (60, size, size)
+    assert len(list((cache / "decoded").glob("*.npy"))) == 2
 
 
 def test_a_cache_folder_that_cannot_be_written_only_costs_time(small, cache, tmp_path):
     cache.write_text("a file where the folder should be")
-    assert len(omniglot(root=lay_out(tmp_path / "data"))) == 60
+    with pytest.warns(UserWarning, match="could not keep omniglot-background-28 in"):
+        assert len(omniglot(root=lay_out(tmp_path / "data"))) == 60
+
+
+# What is far larger than it may be is not unpacked.
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(small, tmp_path):
+    bomb, zipped = gzip.compress(bytes(1 << 25)), io.BytesIO()
+    with zipfile.ZipFile(zipped, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("images_background/Greek/character01/0001_01.png", bytes(1 << 25))
+    folder = lay_out(tmp_path / "data", zipped.getvalue())
+    (folder / "mnist" / "t10k-images-idx3-ubyte").unlink()
+    (folder / "mnist" / "t10k-images-idx3-ubyte.gz").write_bytes(bomb)
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="its content has more than 2368 bytes, the official file has not"):
+        mnist("test", root=folder)
+    with pytest.raises(ValueError, match="its 1 PNG files are not the official ones"):
+        omniglot(root=folder)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 4 << 20, f"{peak >> 20} MB"
 
 
 # Bad arguments.
@@ -471,11 +489,12 @@ def test_importing_stays_light():
 # The real ones.
 
 
-def test_the_official_omniglot(official, cache):
+def test_the_official_omniglot(official):
+    # In the size that chapter 6 shows, and in the user's own cache folder: it is decoded once for both.
     root = official("omniglot")
-    background, evaluation = (omniglot(split, root=root) for split in ("background", "evaluation"))
+    background, evaluation = (omniglot(split, size=32, root=root) for split in ("background", "evaluation"))
     for found, number, alphabets in ((background, 964, 30), (evaluation, 659, 20)):
-        assert found.images.shape == (20 * number, 28, 28)
+        assert found.images.shape == (20 * number, 32, 32)
         assert found.labels.bincount().tolist() == [20] * number
         assert len(found.characters) == len(found.alphabets) == number
         assert len(set(found.alphabets)) == alphabets
