@@ -26,6 +26,8 @@ def numbers(data, must: str) -> Tensor:
         >>> numbers(np.eye(2), "images must be").dtype
         torch.float32
     """
+    if not isinstance(data, (Tensor, list)) and not hasattr(data, "__array__"):
+        raise TypeError(f"{must} a tensor or an array of numbers, got {kind(data)}")
     try:
         if isinstance(data, list) and data and isinstance(data[0], Tensor):
             data = torch.stack(data)
@@ -34,11 +36,11 @@ def numbers(data, must: str) -> Tensor:
         raise ValueError(f"{must} a tensor or an array, got a {kind(data)} that makes none: {error}") from error
     if isinstance(array, np.ndarray):
         if array.dtype.kind not in "biuf":
-            raise TypeError(f"{must} a tensor or an array of numbers, got {kind(data)}")
+            raise TypeError(f"{must} a tensor or an array of numbers, got {kind(data)} of {array.dtype}")
         array = array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
         array = torch.from_numpy(np.require(array, requirements=["C", "W"]))
     if array.is_complex() or array.layout != torch.strided:
-        raise TypeError(f"{must} a tensor or an array of numbers, got a {array.dtype} tensor, {array.layout}")
+        raise TypeError(f"{must} a tensor or an array of numbers, got a tensor of {array.dtype}, {array.layout}")
     kept = array.dtype in (torch.float32, torch.float64, torch.uint8)
     return array.detach().to("cpu", array.dtype if kept else torch.float32)
 

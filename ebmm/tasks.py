@@ -109,7 +109,7 @@ class Task:
         bits = self.metric == "wrong bits"
         if (low < 0 or high > 1) and (bits or isinstance(self.corruption, _FOR_UNIT_VALUES)):
             raise ValueError(
-                f"patterns must lie in [0, 1] for metric={self.metric!r} and {name_of(self.corruption)}, got values from "
+                f"patterns must lie in [0, 1] for metric={self.metric!r} and {name_of(self.corruption)}, got "
                 f"{low:g} to {high:g}: let the source map signs with (x + 1) / 2, bytes with x / 255"
             )
         first = batch.patterns[0]  # one memory shows of what kind the patterns are
