@@ -225,7 +225,8 @@ def test_queries_become_what_the_patterns_are(change):
         return change(1 - patterns), torch.zeros_like(patterns, dtype=torch.bool)
 
     batch = Task(RandomBits(8), corruption, 2).sample(3, seeded())
-    assert torch.equal(batch.queries, 1 - batch.patterns) and not batch.queries.requires_grad
+    assert torch.equal(batch.queries, 1 - batch.patterns)
+    assert batch.queries.dtype == torch.float and not batch.queries.requires_grad
 
 
 @pytest.mark.parametrize(
