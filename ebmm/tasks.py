@@ -75,6 +75,8 @@ class Task:
 
     def sample(self, memories: int, generator: Generator) -> Batch:
         """Draw patterns and queries for B memories, on the CPU; float32, or float64 if a source gives such tensors."""
+        if not isinstance(generator, Generator):
+            raise TypeError(f"generator must be one such as torch.Generator().manual_seed(0), got {kind(generator)}")
         drawn = [self._draw(generator) for _ in range(whole(memories, "memories"))]
         shapes = {tuple(patterns.shape) for patterns, _, _ in drawn}
         if len(shapes) > 1:
@@ -112,8 +114,7 @@ class Task:
                 f"patterns must lie in [0, 1] for metric={self.metric!r} and {name_of(self.corruption)}, got "
                 f"{low:g} to {high:g}: let the source map signs with (x + 1) / 2, bytes with x / 255"
             )
-        first = batch.patterns[0]  # one memory shows of what kind the patterns are
-        if bits and ((first > 0) & (first < 1)).any():
+        if bits and ((batch.patterns[0] > 0) & (batch.patterns[0] < 1)).any():
             warnings.warn(
                 "grey patterns with metric='wrong bits', which only asks on which side of 1/2 a value lies: "
                 "take metric='squared error', or make bits, as ImagePatterns(images, threshold=0.5) does",
@@ -128,8 +129,7 @@ class Task:
 def check_task(task: object) -> None:
     """Refuse with a TypeError what is no task, such as a DataLoader."""
     if not isinstance(task, Task):
-        instead = "Task(data, FlipBits(0.1), number=16) makes one of a tensor, an array or a Dataset"
-        raise TypeError(f"task must be an ebmm.Task, got {kind(task)}: {instead}")
+        raise TypeError(f"task must be an ebmm.Task, such as Task(data, FlipBits(0.1), number=16), got {kind(task)}")
 
 
 def _as_source(given: Any) -> Callable[[int, Generator], Tensor]:
@@ -140,7 +140,7 @@ def _as_source(given: Any) -> Callable[[int, Generator], Tensor]:
     if isinstance(given, Dataset) and hasattr(given, "__len__") and not isinstance(given, IterableDataset):
         return DatasetPatterns(given)
     data = getattr(given, "images", given)  # as the sets of ebmm.datasets have them
-    if isinstance(data, (Tensor, np.ndarray, list)):
+    if isinstance(data, list) or hasattr(data, "__array__"):
         return ImagePatterns(numbers(data, "source must be"))
     raise TypeError(
         "source must be a function of (number, generator), a tensor, an array or a Dataset that knows its length, "
@@ -203,7 +203,7 @@ class CorrelatedBits:
         return min(self.dim, self.factors + self.dim * noise_entropy)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no single answer to ==
 class ImagePatterns:
     """Different patterns drawn at random from a set.
 
@@ -221,8 +221,11 @@ class ImagePatterns:
 
     def __post_init__(self):
         images = numbers(self.images, "images must be")
-        if images.dim() < 2 or not images.numel():
-            raise ValueError(f"images must have shape (M, *S), got {tuple(images.shape)}")
+        shape = tuple(images.shape)
+        if len(shape) < 2 or not images.numel():
+            raise ValueError(f"images must have shape (M, *S), got {shape}")
+        if len(shape) == 4 and shape[-1] in (3, 4) and shape[1] > 4:
+            raise ValueError(f"colour images must be (M, 3, height, width), got {shape}: transpose to (0, 3, 1, 2)")
         # Nearly all sets of bytes show in their first images what they are, and need not be read as a whole.
         if images.dtype != torch.uint8 or images[:1000].max() <= 1:
             low, high = _range(images)
@@ -274,7 +277,7 @@ class LazyImages:
         load: returns the set, such as ``ebmm.datasets.mnist``.
         threshold: as for :class:`ImagePatterns`.
         variations: ``variations(images, generator)`` changes the images drawn, for training on more of them than
-            the set has: :func:`mirrored` or :func:`turned_and_shifted`; ``None`` leaves them as they are.
+            the set has, such as :func:`mirrored` or :func:`turned_and_shifted`.
     """
 
     load: Callable
@@ -376,10 +379,7 @@ def _random_elements(patterns: Tensor, count: int, generator: Generator) -> Tens
 
 @dataclass(frozen=True)
 class NoiseBlock:
-    """Replace a square of ``size`` pixels a side, anywhere in each image, by noise: uniform grey levels or random bits.
-
-    This is the paper's corruption of images.
-    """
+    """The paper's corruption of images: noise, grey or of bits, in a square of ``size`` pixels a side, anywhere."""
 
     size: int
     binary: bool = False
@@ -435,5 +435,5 @@ class GaussianNoise:
         return (patterns + self.std * noise).clamp(0, 1), torch.full(patterns.shape, self.std == 0)
 
 
-# What these do is wrong for values outside [0, 1].
+# Wrong for values outside [0, 1]
 _FOR_UNIT_VALUES = (RedrawBits, FlipBits, NoiseBlock, GaussianNoise)

@@ -5,6 +5,7 @@ import pickle
 import warnings
 
 import numpy as np
+import pandas
 import pytest
 import torch
 from hypothesis import given, settings
@@ -264,6 +265,9 @@ class Labelled(Dataset):
 
 
 class Stream(IterableDataset):
+    def __len__(self):
+        return len(BITS)
+
     def __iter__(self):
         return iter(BITS)
 
@@ -289,6 +293,7 @@ class Stream(IterableDataset):
         BITS.tolist(),
         list(BITS),
         list(BITS.numpy()),
+        pandas.DataFrame(BITS.numpy()),
         TensorDataset(BITS),
         TensorDataset(BITS, torch.arange(20)),
         Labelled(BITS),
@@ -453,8 +458,12 @@ def test_whole_numbers_of_all_kinds_are_taken(number):
         (lambda: Task(RandomBits(8), FLIP, True), "number must be a whole number, got True"),
         (lambda: Task(RandomBits(8), FLIP, "2"), "number must be a whole number, got '2'"),
         (lambda: Task(RandomBits(8), FLIP, 2).sample(1.5, seeded()), "memories must be a whole number, got 1.5"),
-        (lambda: check_task(DataLoader(TensorDataset(BITS))), r"task must be an ebmm.Task, got DataLoader: Task\(data"),
-        (lambda: check_task(Task), "task must be an ebmm.Task, got the class Task"),
+        (
+            lambda: Task(RandomBits(8), FLIP, 2).sample(1, 7),
+            r"must be one such as torch.Generator\(\).manual_seed\(0\), got int",
+        ),
+        (lambda: check_task(DataLoader(TensorDataset(BITS))), r"ebmm.Task, such as Task\(data, .* got DataLoader"),
+        (lambda: check_task(Task), "task must be an ebmm.Task, .* got the class Task"),
     ],
 )
 def test_what_is_of_another_kind_is_refused_with_what_to_write_instead(make, words):
@@ -462,8 +471,10 @@ def test_what_is_of_another_kind_is_refused_with_what_to_write_instead(make, wor
         make()
 
 
-def test_a_task_passes_the_check_of_tasks():
-    check_task(Task(RandomBits(8), FLIP, 2))
+def test_a_task_passes_the_check_of_tasks_and_can_be_compared():
+    task = Task(BITS, FLIP, 2)
+    check_task(task)
+    assert task == dataclasses.replace(task) != Task(BITS, FLIP, 2) and len({task, dataclasses.replace(task)}) == 1
 
 
 def test_a_set_of_images_is_named_by_its_shape():
@@ -676,6 +687,10 @@ def test_turned_and_shifted_gives_all_orientations_and_places_alike(shape):
         (lambda: ImagePatterns(torch.full((2, 3, 3), math.nan)), r"floats in \[0, 1\] .* got torch.float32 from nan"),
         (lambda: ImagePatterns(np.arange(17.0).reshape(1, 17)), r"floats in .* from 0 to 16: .* divide other numbers"),
         (lambda: ImagePatterns(torch.rand(8)), r"images must have shape \(M, \*S\), got \(8,\)"),
+        (
+            lambda: ImagePatterns(np.zeros((9, 8, 8, 3))),
+            r"colour images must .* got \(9, 8, 8, 3\): transpose",
+        ),
         (lambda: ImagePatterns(torch.rand(8, 0)), r"images must have shape \(M, \*S\), got \(8, 0\)"),
         (lambda: ImagePatterns([torch.rand(8), torch.rand(9)]), "images must be a tensor or an array, got a list"),
         (lambda: ImagePatterns([[0, 1], [0]]), "images must be a tensor or an array, got a list"),
