@@ -7,13 +7,18 @@ batches of four memories equal one batch of eight.
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Generator, Tensor
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+from ebmm.given import check_shares, is_function, kind, name_of, numbers, whole
 
 
 class Batch(NamedTuple):
@@ -40,19 +45,18 @@ class Task:
     """A memory task: N patterns from a source in each memory, queries made by a corruption.
 
     Args:
-        source: ``source(number, generator)`` returns (number, *S) in [0, 1].
+        source: ``source(number, generator)`` returns (number, *S) in [0, 1]; or the data to draw from: what
+            :class:`ImagePatterns` takes, or a map-style ``torch.utils.data.Dataset``.
         corruption: ``corruption(patterns, generator)`` returns queries and intact elements, both (N, *S).
         number: N, patterns in a memory, at least 1.
-        metric: what :func:`ebmm.evaluate` reports, ``"wrong bits"`` or ``"squared error"``.
-
-    Raises:
-        ValueError: number or metric out of range.
+        metric: what :func:`ebmm.evaluate` reports, ``"wrong bits"`` (on the wrong side of ½) or ``"squared error"``.
 
     Example:
         >>> task = Task(RandomBits(64), FlipBits(0.15), number=16)
-        >>> batch = task.sample(3, torch.Generator().manual_seed(0))
-        >>> batch.patterns.shape
+        >>> task.sample(3, torch.Generator().manual_seed(0)).patterns.shape
         torch.Size([3, 16, 64])
+        >>> Task(np.eye(9), FlipBits(0.1), number=4).source
+        ImagePatterns(9, 9)
     """
 
     source: Callable[[int, Generator], Tensor]
@@ -61,36 +65,92 @@ class Task:
     metric: str = "wrong bits"
 
     def __post_init__(self):
-        if self.number < 1:
-            raise ValueError(f"number must be at least 1, got {self.number}")
+        if not is_function(self.corruption):
+            raise TypeError(f"corruption must be a function, such as FlipBits(0.1), got {kind(self.corruption)}")
         if self.metric not in ("wrong bits", "squared error"):
             raise ValueError(f"metric must be 'wrong bits' or 'squared error', got {self.metric!r}")
+        object.__setattr__(self, "source", _as_source(self.source))
+        object.__setattr__(self, "number", whole(self.number, "number"))
+        object.__setattr__(self, "metric", str(self.metric))
 
     def sample(self, memories: int, generator: Generator) -> Batch:
-        """Draw patterns and queries for B memories, on the CPU.
+        """Draw patterns and queries for B memories, on the CPU; float32, or float64 if a source gives such tensors."""
+        if not isinstance(generator, Generator):
+            raise TypeError(f"generator must be one such as torch.Generator().manual_seed(0), got {kind(generator)}")
+        drawn = [self._draw(generator) for _ in range(whole(memories, "memories"))]
+        shapes = {tuple(patterns.shape) for patterns, _, _ in drawn}
+        if len(shapes) > 1:
+            raise ValueError(f"a source must return patterns of one shape for all memories, got {sorted(shapes)}")
+        batch = Batch(*(torch.stack(tensors) for tensors in zip(*drawn, strict=True)))
+        self._check(batch)
+        return batch
 
-        Raises:
-            ValueError: fewer than one memory, or a corruption that calls intact what it changed.
-            TypeError: the corruption does not return queries and, in bools, which elements are intact.
-        """
-        if memories < 1:
-            raise ValueError(f"memories must be at least 1, got {memories}")
-        drawn = []
-        for _ in range(memories):
-            patterns = self.source(self.number, generator)
-            drawn.append((patterns, *self._corrupted(patterns, generator)))
-        return Batch(*(torch.stack(tensors) for tensors in zip(*drawn, strict=True)))
-
-    def _corrupted(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        made = self.corruption(patterns.clone(), generator)
-        if not (isinstance(made, tuple) and len(made) == 2 and all(isinstance(part, Tensor) for part in made)):
-            raise TypeError(f"a corruption must return two tensors, queries and intact, got {type(made).__name__}")
-        queries, intact = made
+    def _draw(self, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+        patterns = numbers(self.source(self.number, generator), "a source must return")
+        patterns = patterns.float() if patterns.dtype == torch.uint8 else patterns
+        shape = tuple(patterns.shape)
+        if len(shape) < 2 or len(patterns) != self.number or not patterns.numel():
+            raise ValueError(f"a source asked for {self.number} patterns must return ({self.number}, *S), got {shape}")
+        made: Any = self.corruption(patterns.clone(), generator)
+        if not (isinstance(made, tuple) and len(made) == 2 and all(isinstance(x, (Tensor, np.ndarray)) for x in made)):
+            raise TypeError(f"a corruption must return two tensors, queries and intact, got {kind(made)}")
+        queries = numbers(made[0], "a corruption must return").to(patterns.dtype)
+        intact = torch.tensor(made[1]) if isinstance(made[1], np.ndarray) else made[1].cpu()
         if intact.dtype != torch.bool:
             raise TypeError(f"a corruption must tell in bools which elements are intact, got {intact.dtype}")
-        if queries.shape == intact.shape == patterns.shape and ((queries != patterns) & intact).any():
+        if not queries.shape == intact.shape == shape:
+            got = f"{tuple(queries.shape)} and {tuple(intact.shape)}"
+            raise ValueError(f"a corruption must return queries and intact like the patterns, {shape}, got {got}")
+        return patterns.clone(), queries, intact  # a source may fill the same tensor again and again
+
+    def _check(self, batch: Batch) -> None:
+        """Refuse values that would give a wrong number without a word."""
+        low, high = _range(batch.patterns)
+        if not math.isfinite(high - low):
+            raise ValueError(f"patterns must be finite, but the source {name_of(self.source)} gives NaN or infinity")
+        bits = self.metric == "wrong bits"
+        if (low < 0 or high > 1) and (bits or isinstance(self.corruption, _FOR_UNIT_VALUES)):
+            raise ValueError(
+                f"patterns must lie in [0, 1] for metric={self.metric!r} and {name_of(self.corruption)}, got "
+                f"{low:g} to {high:g}: let the source map signs with (x + 1) / 2, bytes with x / 255"
+            )
+        if bits and ((batch.patterns[0] > 0) & (batch.patterns[0] < 1)).any():
+            warnings.warn(
+                "grey patterns with metric='wrong bits', which only asks on which side of 1/2 a value lies: "
+                "take metric='squared error', or make bits, as ImagePatterns(images, threshold=0.5) does",
+                stacklevel=3,
+            )
+        if not math.isfinite(sum(_range(batch.queries))):
+            raise ValueError(f"queries must be finite, but {name_of(self.corruption)} gives NaN or infinity")
+        if ((batch.queries != batch.patterns) & batch.intact).any():
             raise ValueError("a corruption calls elements intact that it changed: True is for those left alone")
-        return queries, intact
+
+
+def check_task(task: object) -> None:
+    """Refuse with a TypeError what is no task, such as a DataLoader."""
+    if not isinstance(task, Task):
+        raise TypeError(f"task must be an ebmm.Task, such as Task(data, FlipBits(0.1), number=16), got {kind(task)}")
+
+
+def _as_source(given: Any) -> Callable[[int, Generator], Tensor]:
+    if is_function(given):
+        return given
+    if isinstance(given, TensorDataset):
+        return ImagePatterns(given.tensors[0])
+    if isinstance(given, Dataset) and hasattr(given, "__len__") and not isinstance(given, IterableDataset):
+        return DatasetPatterns(given)
+    data = getattr(given, "images", given)  # as the sets of ebmm.datasets have them
+    if isinstance(data, list) or hasattr(data, "__array__"):
+        return ImagePatterns(numbers(data, "source must be"))
+    raise TypeError(
+        "source must be a function of (number, generator), a tensor, an array or a Dataset that knows its length, "
+        f"got {kind(given)}: take loader.dataset of a DataLoader, torch.stack(list(data)) of what is only iterable"
+    )
+
+
+def _range(x: Tensor) -> tuple[float, float]:
+    low, high = torch.aminmax(x)  # quicker than asking each element, and NaN if any is
+    return low.item(), high.item()
 
 
 # Sources of patterns
@@ -98,11 +158,7 @@ class Task:
 
 @dataclass(frozen=True)
 class RandomBits:
-    """Independent bits, 0 or 1 with probability one half.
-
-    Args:
-        dim: d, bits of a pattern.
-    """
+    """Independent bits, 0 or 1 with probability one half, ``dim`` in a pattern."""
 
     dim: int
 
@@ -114,20 +170,10 @@ class RandomBits:
 class CorrelatedBits:
     """Bits that copy one of a few hidden factors of their pattern, each with some noise.
 
-    One fixed draw (from ``seed``) assigns each bit a factor and a sign; a pattern draws its factors,
-    and each bit then flips with probability ``noise``. All patterns of all memories share the
-    assignment, so it is worth learning. At noise 0 a pattern carries ``factors`` bits of information
-    in ``dim`` bits; at noise ½ it is random.
-
-    Args:
-        dim: d, bits of a pattern.
-        factors: how many hidden bits, 1 to dim.
-        noise: probability in [0, ½] that a bit differs from its factor.
-        seed: of the shared assignment.
-
-    Example:
-        >>> CorrelatedBits(64, factors=8, noise=0.05).entropy_bound < 64
-        True
+    One fixed draw (from ``seed``) assigns each of ``dim`` bits one of ``factors`` factors and a sign; a pattern
+    draws its factors, and each bit then flips with probability ``noise``, at most ½. All patterns of all memories
+    share the assignment, so it is worth learning. At noise 0 a pattern carries ``factors`` bits of information;
+    at noise ½ it is random.
     """
 
     dim: int
@@ -157,19 +203,16 @@ class CorrelatedBits:
         return min(self.dim, self.factors + self.dim * noise_entropy)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # tensors have no single answer to ==
 class ImagePatterns:
-    """Different images drawn at random from a set.
+    """Different patterns drawn at random from a set.
 
     Args:
-        images: (M, *S), floats in [0, 1], such as ``ebmm.datasets.digits().images``, or bytes, which stand for
-            255ths, such as ``ebmm.datasets.cifar10().images``.
+        images: (M, *S), a tensor, an array or a list of them: values in [0, 1], such as
+            ``ebmm.datasets.digits().images``, or bytes, which stand for 255ths unless all are 0 or 1. Arrays
+            become float32.
         threshold: binarise at this grey level; ``None`` keeps the grey levels.
         flatten: give patterns of shape (d,) instead of S.
-
-    Raises:
-        TypeError: not a tensor.
-        ValueError: values outside [0, 1], or fewer images than a memory needs.
     """
 
     images: Tensor
@@ -177,28 +220,53 @@ class ImagePatterns:
     flatten: bool = False
 
     def __post_init__(self):
-        if not isinstance(self.images, Tensor):
-            raise TypeError(f"images must be a tensor, such as digits().images, got {type(self.images).__name__}")
-        if self.images.dtype == torch.uint8 and self.images[:1000].max() > 1:  # else rather bits than bytes
-            return
-        low, high = (v.item() for v in torch.aminmax(self.images))
-        if not self.images.is_floating_point() or not 0 <= low <= high <= 1:
-            raise ValueError(
-                f"images must be floats in [0, 1], or bytes up to 255, got {self.images.dtype} from {low:g} to {high:g}"
-            )
+        images = numbers(self.images, "images must be")
+        shape = tuple(images.shape)
+        if len(shape) < 2 or not images.numel():
+            raise ValueError(f"images must have shape (M, *S), got {shape}")
+        if len(shape) == 4 and shape[-1] in (3, 4) and shape[1] > 4:
+            raise ValueError(f"colour images must be (M, 3, height, width), got {shape}: transpose to (0, 3, 1, 2)")
+        # Nearly all sets of bytes show in their first images what they are, and need not be read as a whole.
+        if images.dtype != torch.uint8 or images[:1000].max() <= 1:
+            low, high = _range(images)
+            if images.dtype == torch.uint8:
+                images = images.float() if high <= 1 else images
+            elif not 0 <= low <= high <= 1:
+                raise ValueError(
+                    f"images must be floats in [0, 1] or bytes up to 255, got {images.dtype} from {low:g} to {high:g}: "
+                    "map signs with (x + 1) / 2, and divide other numbers by the largest"
+                )
+        object.__setattr__(self, "images", images)
 
     def __repr__(self) -> str:
         return f"ImagePatterns{tuple(self.images.shape)}"
 
     def __call__(self, number: int, generator: Generator) -> Tensor:
-        if number > len(self.images):
-            raise ValueError(f"a memory of {number} different images needs as many, got a set of {len(self.images)}")
-        chosen = self.images[torch.randperm(len(self.images), generator=generator)[:number]]
+        chosen = self.images[_different(number, len(self.images), generator)]
         if chosen.dtype == torch.uint8:
             chosen = chosen.float() / 255
         if self.threshold is not None:
             chosen = (chosen > self.threshold).to(chosen.dtype)
         return chosen.flatten(1) if self.flatten else chosen
+
+
+def _different(number: int, size: int, generator: Generator) -> Tensor:
+    """Places of so many different members of a set, drawn at random."""
+    if number > size:
+        raise ValueError(f"a memory of {number} different images needs as many, got a set of {size}")
+    return torch.randperm(size, generator=generator)[:number]
+
+
+@dataclass(frozen=True)
+class DatasetPatterns:
+    """Different members of a ``torch.utils.data.Dataset``, read when drawn: patterns, or tuples (pattern, ...)."""
+
+    dataset: Any
+
+    def __call__(self, number: int, generator: Generator) -> Tensor:
+        chosen = [self.dataset[place] for place in _different(number, len(self.dataset), generator).tolist()]
+        patterns = [member[0] if isinstance(member, (tuple, list)) else member for member in chosen]
+        return numbers([numbers(pattern, "a Dataset must give") for pattern in patterns], "a Dataset must give")
 
 
 @dataclass(frozen=True)
@@ -209,12 +277,7 @@ class LazyImages:
         load: returns the set, such as ``ebmm.datasets.mnist``.
         threshold: as for :class:`ImagePatterns`.
         variations: ``variations(images, generator)`` changes the images drawn, for training on more of them than
-            the set has: :func:`mirrored` or :func:`turned_and_shifted`; ``None`` leaves them as they are.
-
-    Example:
-        >>> from ebmm.datasets import digits
-        >>> LazyImages(digits)(5, torch.Generator()).shape
-        torch.Size([5, 28, 28])
+            the set has, such as :func:`mirrored` or :func:`turned_and_shifted`.
     """
 
     load: Callable
@@ -222,7 +285,7 @@ class LazyImages:
     variations: Callable[[Tensor, Generator], Tensor] | None = None
 
     def __call__(self, number: int, generator: Generator) -> Tensor:
-        images = ImagePatterns(_loaded(self.load).images, self.threshold)(number, generator)
+        images = _patterns_of(self.load, self.threshold)(number, generator)
         return images if self.variations is None else self.variations(images, generator)
 
     @property
@@ -231,29 +294,23 @@ class LazyImages:
         return _loaded(self.load).name
 
 
+@lru_cache(maxsize=4)
+def _loaded(load: Callable):
+    return load()
+
+
+@lru_cache(maxsize=4)
+def _patterns_of(load: Callable, threshold: float | None) -> ImagePatterns:
+    return ImagePatterns(_loaded(load).images, threshold)
+
+
 def mirrored(images: Tensor, generator: Generator) -> Tensor:
     """Every other image, at random, with left and right exchanged: (N, ..., H, W), the same shape."""
     return torch.where(_coins(images, generator), images.flip(-1), images)
 
 
 def turned_and_shifted(images: Tensor, generator: Generator, most: int = 2) -> Tensor:
-    """Each square image in one of its eight orientations and moved by at most so many pixels, at random.
-
-    What leaves on one side comes in on the other.
-
-    Args:
-        images: (N, ..., H, H).
-        most: pixels, at least 0, up or down and to the left or right.
-
-    Returns:
-        The same shape.
-
-    Example:
-        >>> image = torch.zeros(1, 5, 5)
-        >>> image[0, 2, 0] = 1
-        >>> turned_and_shifted(image, torch.Generator().manual_seed(0)).sum()
-        tensor(1.)
-    """
+    """Each image (N, ..., H, H) in one of its eight orientations and rolled by at most so many pixels, at random."""
     images = torch.where(_coins(images, generator), images.mT, images)
     images = torch.where(_coins(images, generator), images.flip(-2), images)
     images = mirrored(images, generator)
@@ -266,21 +323,12 @@ def _coins(images: Tensor, generator: Generator) -> Tensor:
     return torch.randint(0, 2, (len(images), *[1] * (images.dim() - 1)), generator=generator).bool()
 
 
-@lru_cache(maxsize=4)
-def _loaded(load: Callable):
-    return load()
-
-
 # Corruptions: patterns (N, *S) to queries and intact elements, both (N, *S)
 
 
 @dataclass(frozen=True)
 class RedrawBits:
-    """Draw ``count`` random bits of each pattern afresh; on average half of them change (the paper's corruption).
-
-    Args:
-        count: how many bits of each pattern, at most d.
-    """
+    """Draw ``count`` random bits of each pattern afresh; on average half of them change (the paper's corruption)."""
 
     count: int
 
@@ -292,17 +340,12 @@ class RedrawBits:
 
 @dataclass(frozen=True)
 class FlipBits:
-    """Flip each bit with some probability, x to 1 − x.
-
-    Args:
-        probability: in [0, 1].
-    """
+    """Flip each bit with some probability in [0, 1], x to 1 − x."""
 
     probability: float
 
     def __post_init__(self):
-        if not 0 <= self.probability <= 1:
-            raise ValueError(f"probability must lie in [0, 1], got {self.probability}")
+        check_shares(probability=self.probability)
 
     def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         flipped = torch.rand(patterns.shape, generator=generator) < self.probability
@@ -311,19 +354,13 @@ class FlipBits:
 
 @dataclass(frozen=True)
 class EraseBits:
-    """Erase ``count`` random elements of each pattern.
-
-    Args:
-        count: how many elements, at most the pattern's size.
-        value: what they are erased to, in [0, 1]. A Hopfield network takes only 0 or 1; ½ says "unknown".
-    """
+    """Erase ``count`` random elements of each pattern to a value in [0, 1]; ½ says "unknown", but not to Hopfield."""
 
     count: int
     value: float = 0.0
 
     def __post_init__(self):
-        if not 0 <= self.value <= 1:
-            raise ValueError(f"value must lie in [0, 1], got {self.value}")
+        check_shares(value=self.value)
 
     def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         erased = _random_elements(patterns, self.count, generator)
@@ -342,12 +379,7 @@ def _random_elements(patterns: Tensor, count: int, generator: Generator) -> Tens
 
 @dataclass(frozen=True)
 class NoiseBlock:
-    """Replace a square block at a random place of each image by noise (the paper's corruption of images).
-
-    Args:
-        size: side of the block in pixels, at most that of the image.
-        binary: noise of random bits instead of uniform grey levels.
-    """
+    """The paper's corruption of images: noise, grey or of bits, in a square of ``size`` pixels a side, anywhere."""
 
     size: int
     binary: bool = False
@@ -373,19 +405,13 @@ class NoiseBlock:
 
 @dataclass(frozen=True)
 class MaskPart:
-    """Erase the last part of each pattern: the lower rows of an image, the last bits of a string.
-
-    Args:
-        fraction: how much is erased, in [0, 1].
-        value: what it is erased to, in [0, 1].
-    """
+    """Erase the last ``fraction`` of each pattern, rows of an image or bits of a string, to a value in [0, 1]."""
 
     fraction: float = 0.5
     value: float = 0.0
 
     def __post_init__(self):
-        if not 0 <= self.fraction <= 1 or not 0 <= self.value <= 1:
-            raise ValueError(f"fraction and value must lie in [0, 1], got {self.fraction} and {self.value}")
+        check_shares(fraction=self.fraction, value=self.value)
 
     def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         rows = patterns.shape[-2] if patterns.dim() > 2 else patterns.shape[-1]
@@ -396,18 +422,18 @@ class MaskPart:
 
 @dataclass(frozen=True)
 class GaussianNoise:
-    """Add Gaussian noise to every element and clip to [0, 1].
-
-    Args:
-        std: standard deviation, at least 0.
-    """
+    """Add Gaussian noise of a standard deviation of at least 0 to every element and clip to [0, 1]."""
 
     std: float
 
     def __post_init__(self):
-        if self.std < 0:
+        if not self.std >= 0:
             raise ValueError(f"std must be at least 0, got {self.std}")
 
     def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
         noise = torch.randn(patterns.shape, generator=generator).to(patterns.dtype)
         return (patterns + self.std * noise).clamp(0, 1), torch.full(patterns.shape, self.std == 0)
+
+
+# Wrong for values outside [0, 1]
+_FOR_UNIT_VALUES = (RedrawBits, FlipBits, NoiseBlock, GaussianNoise)

@@ -1,14 +1,22 @@
+import copy
+import dataclasses
 import math
+import pickle
+import warnings
 
+import numpy as np
+import pandas
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
-from ebmm import Task
-from ebmm.datasets import digits
+from ebmm import Hopfield, Task, evaluate, tasks
+from ebmm.datasets import digits, photos
 from ebmm.tasks import (
     CorrelatedBits,
+    DatasetPatterns,
     EraseBits,
     FlipBits,
     GaussianNoise,
@@ -18,12 +26,15 @@ from ebmm.tasks import (
     NoiseBlock,
     RandomBits,
     RedrawBits,
+    check_task,
     mirrored,
     turned_and_shifted,
 )
 
 quick = settings(deadline=None, max_examples=40, derandomize=True)
 IMAGES = torch.rand(30, 6, 5, generator=torch.Generator().manual_seed(7))
+
+GREY = pytest.mark.filterwarnings("ignore:grey patterns")
 
 SOURCES = {
     "random": (RandomBits(24), (24,)),
@@ -49,6 +60,7 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
+@GREY
 @pytest.mark.parametrize(("source", "corruption"), PAIRS)
 def test_a_batch_keeps_its_promises(source, corruption):
     source, shape = SOURCES[source]
@@ -65,6 +77,7 @@ def test_a_batch_keeps_its_promises(source, corruption):
         assert moved.device.type == "meta" and moved.shape == mine.shape
 
 
+@GREY
 @pytest.mark.parametrize(("source", "corruption"), PAIRS)
 def test_a_generator_draws_the_same_again_and_two_fours_equal_an_eight(source, corruption):
     task = Task(SOURCES[source][0], CORRUPTIONS[corruption], number=3)
@@ -78,6 +91,7 @@ def test_a_generator_draws_the_same_again_and_two_fours_equal_an_eight(source, c
     assert not torch.equal(eight.patterns[0], eight.patterns[1])
 
 
+@GREY
 @pytest.mark.parametrize(("source", "corruption"), PAIRS)
 def test_sampling_leaves_the_global_generator_alone(source, corruption):
     before = torch.get_rng_state()
@@ -114,6 +128,14 @@ def test_correlated_bits_without_noise_copy_their_factors(dim, data, seed):
     groups = {tuple((column * column[0]).tolist()) for column in signs.T}
     assert len(groups) == factors
     assert source.entropy_bound == factors
+
+
+def test_correlated_bits_have_signs_of_their_own():
+    # Without its sign a bit would equal its factor: bits of one factor could never differ.
+    bits = CorrelatedBits(64, factors=1, seed=2)(50, seeded(3))
+    share = (bits[0] == bits[0, 0]).float().mean()
+    assert 0.25 < share < 0.75
+    assert all(torch.equal(row, bits[0]) or torch.equal(row, 1 - bits[0]) for row in bits)
 
 
 def test_correlated_bits_share_their_assignment_and_not_their_noise():
@@ -186,6 +208,273 @@ def test_a_mask_that_is_inverted_is_refused():
 
     with pytest.raises(ValueError, match="calls elements intact that it changed"):
         Task(RandomBits(64), inverted, 2).sample(1, seeded())
+
+
+def test_a_corruption_of_arrays_is_taken():
+    def by_numpy(patterns, generator):
+        hit = np.arange(8) < 3
+        return np.where(hit, 1 - patterns.numpy(), patterns.numpy()).astype(np.float64), np.broadcast_to(~hit, (2, 8))
+
+    batch = Task(RandomBits(8), by_numpy, 2).sample(3, seeded())
+    assert batch.queries.dtype == torch.float and batch.intact.dtype == torch.bool
+    assert torch.equal(batch.queries != batch.patterns, ~batch.intact) and batch.intact.sum() == 3 * 2 * 5
+
+
+@pytest.mark.parametrize("change", [torch.Tensor.double, torch.Tensor.bool, torch.Tensor.requires_grad_])
+def test_queries_become_what_the_patterns_are(change):
+    def corruption(patterns, generator):
+        return change(1 - patterns), torch.zeros_like(patterns, dtype=torch.bool)
+
+    batch = Task(RandomBits(8), corruption, 2).sample(3, seeded())
+    assert torch.equal(batch.queries, 1 - batch.patterns)
+    assert batch.queries.dtype == torch.float and not batch.queries.requires_grad
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (lambda x, g: (x * math.nan, x != x), "queries must be finite, but made gives NaN or infinity"),
+        (lambda x, g: (x + math.inf, x != x), "queries must be finite, but made gives NaN or infinity"),
+        (lambda x, g: (x[:1], x == x), r"like the patterns, \(2, 4\), got \(1, 4\) and \(2, 4\)"),
+        (lambda x, g: (x, x[0] == x[0]), r"like the patterns, \(2, 4\), got \(2, 4\) and \(4,\)"),
+    ],
+)
+def test_what_a_corruption_spoils_is_blamed_on_it(made, words):
+    made.__name__ = "made"
+    with pytest.raises(ValueError, match=words):
+        Task(RandomBits(4), made, 2).sample(3, seeded())
+
+
+# Data as users have them
+
+BITS = torch.randint(0, 2, (20, 8), generator=torch.Generator().manual_seed(3)).float()
+FLIP = FlipBits(0.2)
+
+
+class Labelled(Dataset):
+    """A data set as users write it: what its members are only __getitem__ knows."""
+
+    def __init__(self, members):
+        self.images = members * 255
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, place):
+        return self.images[place] / 255, place
+
+
+class Stream(IterableDataset):
+    def __len__(self):
+        return len(BITS)
+
+    def __iter__(self):
+        return iter(BITS)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        BITS,
+        BITS.half(),
+        BITS.bfloat16(),
+        BITS.int(),
+        BITS.bool(),
+        BITS.byte(),
+        BITS.clone().requires_grad_(),
+        torch.nn.Parameter(BITS),
+        BITS.numpy(),
+        BITS.numpy().astype(np.float64),
+        BITS.numpy().astype(np.int64),
+        BITS.numpy().astype(np.uint8),
+        BITS.numpy().astype(bool),
+        BITS.numpy().astype(">f4"),
+        BITS.numpy()[::-1][::-1],
+        BITS.tolist(),
+        list(BITS),
+        list(BITS.numpy()),
+        pandas.DataFrame(BITS.numpy()),
+        TensorDataset(BITS),
+        TensorDataset(BITS, torch.arange(20)),
+        Labelled(BITS),
+        Labelled(BITS.numpy()),
+        torch.utils.data.Subset(TensorDataset(BITS), range(20)),
+    ],
+    ids=lambda data: f"{type(data).__name__}-{getattr(data, 'dtype', '')}",
+)
+def test_data_of_all_kinds_are_patterns_drawn_without_repetition(data):
+    want = Task(ImagePatterns(BITS), FLIP, 20).sample(2, seeded(4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        got = Task(data, FLIP, 20).sample(2, seeded(4))
+    for mine, theirs in zip(got, want, strict=True):
+        assert torch.equal(mine, theirs) and mine.dtype == theirs.dtype and not mine.requires_grad
+    assert torch.equal(got.patterns[0].sum(0), BITS.sum(0))
+    assert evaluate(Hopfield(8), Task(data, FLIP, 2), memories=2)["patterns"] == 2
+
+
+def test_a_read_only_array_is_taken_without_a_warning():
+    array = BITS.numpy().copy()
+    array.setflags(write=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(ImagePatterns(array).images, BITS)
+
+
+@pytest.mark.parametrize("take", [lambda x: x, np.asarray, lambda x: TensorDataset(x)])
+def test_bytes_are_255ths_and_the_sets_of_this_package_serve_as_they_are(take):
+    found = photos()
+    got = Task(take(found.images), NoiseBlock(4), 5, "squared error").sample(2, seeded())
+    want = Task(found, NoiseBlock(4), 5, "squared error").sample(2, seeded())
+    assert torch.equal(got.patterns, want.patterns) and 0.9 < got.patterns.max() <= 1
+    late = torch.zeros(1200, 2, dtype=torch.uint8)
+    late[-1] = 255  # bytes, though the first thousand look like bits
+    assert ImagePatterns(late)(1200, seeded()).sum() == 2
+    assert torch.equal(Task(digits(), NoiseBlock(4), 5).source.images, digits().images)
+
+
+def test_float64_tensors_stay_and_arrays_become_float32():
+    assert Task(BITS.double(), FLIP, 2).sample(1, seeded()).queries.dtype == torch.double
+    assert Task(lambda n, g: BITS[:n].double(), FLIP, 2).sample(1, seeded()).patterns.dtype == torch.double
+    assert Task(lambda n, g: np.eye(8)[:n], FLIP, 2).sample(1, seeded()).patterns.dtype == torch.float
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        torch.Tensor.numpy,
+        torch.Tensor.tolist,
+        list,
+        torch.Tensor.byte,
+        torch.Tensor.long,
+        torch.Tensor.bool,
+        torch.Tensor.bfloat16,
+        torch.nn.Parameter,
+    ],
+)
+def test_what_a_source_returns_is_taken_as_floats(change):
+    source = RandomBits(8)
+    got = Task(lambda n, g: change(source(n, g)), FLIP, 3).sample(2, seeded())
+    want = Task(source, FLIP, 3).sample(2, seeded())
+    for mine, theirs in zip(got, want, strict=True):
+        assert torch.equal(mine, theirs) and mine.dtype == theirs.dtype and not mine.requires_grad
+
+
+def test_a_source_may_fill_the_same_tensor_again_and_again():
+    kept = torch.zeros(3, 8)
+    got = Task(lambda n, g: kept.copy_(RandomBits(8)(n, g)), FLIP, 3).sample(4, seeded())
+    want = Task(RandomBits(8), FLIP, 3).sample(4, seeded())
+    assert torch.equal(got.patterns, want.patterns)
+
+
+def test_a_data_set_reads_only_what_is_drawn():
+    class Counting(Labelled):
+        asked = []
+
+        def __getitem__(self, place):
+            self.asked.append(place)
+            return super().__getitem__(place)
+
+    source = Task(Counting(BITS), FLIP, 4).source
+    assert isinstance(source, DatasetPatterns) and not Counting.asked
+    source(4, seeded())
+    assert len(set(Counting.asked)) == 4
+    with pytest.raises(ValueError, match="21 different images .* got a set of 20"):
+        source(21, seeded())
+    ragged = DatasetPatterns([torch.rand(3), torch.rand(4)])
+    with pytest.raises(ValueError, match="a Dataset must give a tensor or an array"):
+        ragged(2, seeded())
+    with pytest.raises(TypeError, match="a Dataset must give a tensor or an array of numbers, got dict"):
+        DatasetPatterns([{"image": 1}])(1, seeded())
+
+
+@pytest.mark.parametrize(
+    ("source", "words"),
+    [
+        (lambda n, g: torch.zeros(n + 1, 8), r"asked for 2 patterns must return \(2, \*S\), got \(3, 8\)"),
+        (lambda n, g: torch.zeros(n), r"asked for 2 patterns must return \(2, \*S\), got \(2,\)"),
+        (lambda n, g: torch.zeros(n, 0), r"must return \(2, \*S\), got \(2, 0\)"),
+        (lambda n, g: torch.tensor(1.0), r"must return \(2, \*S\), got \(\)"),
+        (lambda n, g: torch.zeros(n, int(torch.randint(3, 99, (), generator=g))), "patterns of one shape for all mem"),
+        (lambda n, g: torch.full((n, 8), math.nan), "patterns must be finite, but the source drawn gives NaN"),
+        (lambda n, g: torch.full((n, 8), math.inf), "patterns must be finite, but the source drawn gives NaN"),
+        (lambda n, g: RandomBits(8)(n, g) * 2 - 1, r"'wrong bits'.*, got -1 to 1: .* map signs with \(x \+ 1\) / 2"),
+        (lambda n, g: (RandomBits(8)(n, g) * 255).byte(), "got 0 to 255: .* bytes with x / 255"),
+        (lambda n, g: [torch.zeros(8), torch.zeros(7)], "a source must return a tensor or an array, got a list"),
+    ],
+)
+def test_what_a_source_spoils_is_blamed_on_it(source, words):
+    source.__name__ = "drawn"
+    with pytest.raises(ValueError, match=words):
+        Task(source, lambda x, g: (x, x == x), 2).sample(3, seeded())
+
+
+@pytest.mark.parametrize("made", [None, "bits", {"x": 1}, TensorDataset(BITS), BITS + 0j, BITS.to_sparse()])
+def test_a_source_that_returns_no_numbers_is_refused(made):
+    with pytest.raises(TypeError, match="a source must return a tensor or an array of numbers, got"):
+        Task(lambda n, g: made, FLIP, 2).sample(1, seeded())
+
+
+@pytest.mark.parametrize("corruption", [RedrawBits(2), FlipBits(0.1), NoiseBlock(2), GaussianNoise(0.1)])
+def test_signs_are_refused_where_a_corruption_would_spoil_them(corruption):
+    def signs(number, generator):
+        return 2 * RandomBits(16)(number, generator).view(number, 4, 4) - 1
+
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\] for metric='squared error' and \w+\(.*got -1 to 1"):
+        Task(signs, corruption, 2, "squared error").sample(1, seeded())
+    batch = Task(signs, MaskPart(0.5), 2, "squared error").sample(1, seeded())  # for a model whose box holds them
+    assert batch.patterns.min() == -1 and set(batch.queries.unique().tolist()) == {-1, 0, 1}
+
+
+def test_grey_patterns_are_judged_as_bits_only_with_a_warning():
+    grey = ImagePatterns(IMAGES)
+    with pytest.warns(UserWarning, match="grey patterns with metric='wrong bits'.*take metric='squared error'"):
+        Task(grey, FLIP, 3).sample(1, seeded())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        Task(grey, FLIP, 3, "squared error").sample(1, seeded())
+        Task(ImagePatterns(IMAGES, 0.5), EraseBits(3, 0.5), 3).sample(1, seeded())
+
+
+@pytest.mark.parametrize("number", [3, np.int64(3), 3.0, np.float32(3), torch.tensor([3.0]).item()])
+def test_whole_numbers_of_all_kinds_are_taken(number):
+    task = Task(RandomBits(8), FLIP, number, np.str_("wrong bits"))
+    assert type(task.number) is int and type(task.metric) is str and task == Task(RandomBits(8), FLIP, 3)
+    assert task.sample(number, seeded()).patterns.shape == (3, 3, 8)
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Task(None, FLIP, 2), "source must be a function .* got NoneType"),
+        (lambda: Task("mnist", FLIP, 2), "source must be a function .* got str"),
+        (lambda: Task(RandomBits, FLIP, 2), "source must be a function .* got the class RandomBits"),
+        (lambda: Task(DataLoader(TensorDataset(BITS)), FLIP, 2), "got DataLoader: take loader.dataset"),
+        (lambda: Task(Stream(), FLIP, 2), r"got Stream: .* torch.stack\(list\(data\)\) of what is only iterable"),
+        (lambda: Task(["a", "b"], FLIP, 2), "source must be a tensor or an array of numbers, got list"),
+        (lambda: Task(RandomBits(8), 0.1, 2), r"corruption must be a function, such as FlipBits\(0.1\), got float"),
+        (lambda: Task(RandomBits(8), FlipBits, 2), "corruption must be a function, .* got the class FlipBits"),
+        (lambda: Task(RandomBits(8), FLIP, 2.5), "number must be a whole number, got 2.5"),
+        (lambda: Task(RandomBits(8), FLIP, True), "number must be a whole number, got True"),
+        (lambda: Task(RandomBits(8), FLIP, "2"), "number must be a whole number, got '2'"),
+        (lambda: Task(RandomBits(8), FLIP, 2).sample(1.5, seeded()), "memories must be a whole number, got 1.5"),
+        (
+            lambda: Task(RandomBits(8), FLIP, 2).sample(1, 7),
+            r"must be one such as torch.Generator\(\).manual_seed\(0\), got int",
+        ),
+        (lambda: check_task(DataLoader(TensorDataset(BITS))), r"ebmm.Task, such as Task\(data, .* got DataLoader"),
+        (lambda: check_task(Task), "task must be an ebmm.Task, .* got the class Task"),
+    ],
+)
+def test_what_is_of_another_kind_is_refused_with_what_to_write_instead(make, words):
+    with pytest.raises(TypeError, match=words):
+        make()
+
+
+def test_a_task_passes_the_check_of_tasks_and_can_be_compared():
+    task = Task(BITS, FLIP, 2)
+    check_task(task)
+    assert task == dataclasses.replace(task) != Task(BITS, FLIP, 2) and len({task, dataclasses.replace(task)}) == 1
 
 
 def test_a_set_of_images_is_named_by_its_shape():
@@ -337,6 +626,27 @@ def test_lazy_images_read_nothing_until_the_first_patterns_are_drawn():
     assert calls == ["read"]
 
 
+def test_lazy_images_look_over_their_images_once(monkeypatch):
+    looked = []
+    monkeypatch.setattr(tasks, "_range", lambda images: looked.append(len(images)) or (0.0, 1.0))
+    source = LazyImages(lambda: digits(), threshold=0.5)
+    for _ in range(3):
+        source(6, seeded())
+    assert looked == [len(digits().images)]
+
+
+def test_lazy_images_remain_plain_values():
+    source = LazyImages(digits, threshold=0.5)
+    before = repr(source)
+    drawn = source(6, seeded())
+    assert repr(source) == before and source == LazyImages(digits, threshold=0.5)
+    assert len(pickle.dumps(source)) < 1000
+    for other in (copy.deepcopy(source), pickle.loads(pickle.dumps(source)), dataclasses.replace(source)):
+        assert other == source and torch.equal(other(6, seeded()), drawn)
+    grey = dataclasses.replace(source, threshold=None)
+    assert grey != source and not torch.equal(grey(6, seeded()), drawn)
+
+
 def test_lazy_images_vary_what_was_drawn_by_the_same_generator():
     varied = LazyImages(digits, variations=mirrored)(40, seeded())
     plain = LazyImages(digits)(40, seeded())
@@ -371,11 +681,19 @@ def test_turned_and_shifted_gives_all_orientations_and_places_alike(shape):
         (lambda: CorrelatedBits(8, 2, noise=0.6), r"noise in \[0, 0.5\], got 2 and 0.6"),
         (
             lambda: ImagePatterns(torch.full((2, 3, 3), 1.5)),
-            r"floats in \[0, 1\], .* got torch.float32 from 1.5 to 1.5",
+            r"floats in \[0, 1\] or bytes .* got torch.float32 from 1.5 to 1.5: map signs with \(x \+ 1\) / 2",
         ),
-        (lambda: ImagePatterns(torch.full((2, 3, 3), -0.5)), r"floats in \[0, 1\], .* got torch.float32 from -0.5"),
-        (lambda: ImagePatterns(torch.full((2, 3, 3), math.nan)), r"floats in \[0, 1\], .* got torch.float32 from nan"),
-        (lambda: ImagePatterns(torch.ones(2, 3, 3, dtype=torch.uint8)), "floats in .* got torch.uint8 from 1 to 1"),
+        (lambda: ImagePatterns(torch.full((2, 3, 3), -0.5)), r"floats in \[0, 1\] .* got torch.float32 from -0.5"),
+        (lambda: ImagePatterns(torch.full((2, 3, 3), math.nan)), r"floats in \[0, 1\] .* got torch.float32 from nan"),
+        (lambda: ImagePatterns(np.arange(17.0).reshape(1, 17)), r"floats in .* from 0 to 16: .* divide other numbers"),
+        (lambda: ImagePatterns(torch.rand(8)), r"images must have shape \(M, \*S\), got \(8,\)"),
+        (
+            lambda: ImagePatterns(np.zeros((9, 8, 8, 3))),
+            r"colour images must .* got \(9, 8, 8, 3\): transpose",
+        ),
+        (lambda: ImagePatterns(torch.rand(8, 0)), r"images must have shape \(M, \*S\), got \(8, 0\)"),
+        (lambda: ImagePatterns([torch.rand(8), torch.rand(9)]), "images must be a tensor or an array, got a list"),
+        (lambda: ImagePatterns([[0, 1], [0]]), "images must be a tensor or an array, got a list"),
         (lambda: ImagePatterns(IMAGES)(31, seeded()), "31 different images .* got a set of 30"),
         (lambda: RedrawBits(5)(torch.zeros(2, 4), seeded()), r"count must lie in \[0, 4\], got 5"),
         (lambda: RedrawBits(-1)(torch.zeros(2, 4), seeded()), r"count must lie in \[0, 4\], got -1"),
@@ -384,9 +702,10 @@ def test_turned_and_shifted_gives_all_orientations_and_places_alike(shape):
         (lambda: NoiseBlock(5)(torch.zeros(2, 4, 7), seeded()), r"size must lie in \[1, 4\], got 5"),
         (lambda: NoiseBlock(0)(torch.zeros(2, 4, 7), seeded()), r"size must lie in \[1, 4\], got 0"),
         (lambda: NoiseBlock(2)(torch.zeros(5, 6), seeded()), r"needs images \(N, ..., height, width\), got \(5, 6\)"),
-        (lambda: MaskPart(1.5), r"lie in \[0, 1\], got 1.5 and 0.0"),
-        (lambda: MaskPart(0.5, value=-1), r"lie in \[0, 1\], got 0.5 and -1"),
+        (lambda: MaskPart(1.5), r"fraction must lie in \[0, 1\], got 1.5"),
+        (lambda: MaskPart(0.5, value=-1), r"value must lie in \[0, 1\], got -1"),
         (lambda: GaussianNoise(-0.1), "std must be at least 0, got -0.1"),
+        (lambda: GaussianNoise(math.nan), "std must be at least 0, got nan"),
     ],
 )
 def test_what_cannot_be_is_refused_with_what_was_given(make, words):

@@ -37,15 +37,20 @@ def stand_ins(monkeypatch):
         return datasets.ImageSet(images, torch.zeros(len(images)), (), (), f"stand-ins for {load.args[0]}", "nowhere")
 
     monkeypatch.setattr(tasks, "_loaded", stand_in)
+    tasks._patterns_of.cache_clear()
+    yield
+    tasks._patterns_of.cache_clear()
 
 
 @pytest.fixture
 def real_images(official, monkeypatch, cache):
     """The official data sets are found."""
     monkeypatch.setenv("EBMM_DATA", str(official("omniglot", "mnist", "cifar10", "tiny-imagenet")))
-    tasks._loaded.cache_clear()
+    for cached in (tasks._loaded, tasks._patterns_of):
+        cached.cache_clear()
     yield
-    tasks._loaded.cache_clear()
+    for cached in (tasks._loaded, tasks._patterns_of):
+        cached.cache_clear()
 
 
 def test_the_experiments_are_those_of_the_papers_curves():

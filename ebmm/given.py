@@ -1,0 +1,76 @@
+"""What users give, taken as they mean it: numbers of all kinds as tensors, whole numbers of all kinds as int."""
+
+from __future__ import annotations
+
+from numbers import Real
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def numbers(data, must: str) -> Tensor:
+    """A tensor, an array or a list of either as a tensor on the CPU, without a graph.
+
+    Bytes stay bytes, and float64 tensors float64: they were made on purpose. All else becomes float32, float64
+    arrays too, since arrays are float64 when nobody thinks of it.
+
+    Args:
+        data: what was given.
+        must: the start of the message for what holds no numbers, such as ``"images must be"``.
+
+    Raises:
+        TypeError: no numbers. ValueError: a list of things of several shapes.
+
+    Example:
+        >>> numbers(np.eye(2), "images must be").dtype
+        torch.float32
+    """
+    if not isinstance(data, (Tensor, list)) and not hasattr(data, "__array__"):
+        raise TypeError(f"{must} a tensor or an array of numbers, got {kind(data)}")
+    try:
+        if isinstance(data, list) and data and isinstance(data[0], Tensor):
+            data = torch.stack(data)
+        array = data if isinstance(data, Tensor) else np.asarray(data)
+    except (RuntimeError, TypeError, ValueError) as error:
+        raise ValueError(f"{must} a tensor or an array, got a {kind(data)} that makes none: {error}") from error
+    if isinstance(array, np.ndarray):
+        if array.dtype.kind not in "biuf":
+            raise TypeError(f"{must} a tensor or an array of numbers, got {kind(data)} of {array.dtype}")
+        array = array if array.dtype == np.uint8 else array.astype(np.float32, copy=False)
+        array = torch.from_numpy(np.require(array, requirements=["C", "W"]))
+    if array.is_complex() or array.layout != torch.strided:
+        raise TypeError(f"{must} a tensor or an array of numbers, got a tensor of {array.dtype}, {array.layout}")
+    kept = array.dtype in (torch.float32, torch.float64, torch.uint8)
+    return array.detach().to("cpu", array.dtype if kept else torch.float32)
+
+
+def whole(value, name: str) -> int:
+    """A whole number of at least 1: an int, a numpy scalar, or a float such as 2.0."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer():
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(float(value))
+
+
+def check_shares(**given: float) -> None:
+    """Refuse with a ValueError what does not lie in [0, 1]."""
+    for name, value in given.items():
+        if not 0 <= value <= 1:
+            raise ValueError(f"{name} must lie in [0, 1], got {value}")
+
+
+def is_function(given) -> bool:
+    """Something to call; a class that somebody forgot to make an object of is none."""
+    return callable(given) and not isinstance(given, type)
+
+
+def kind(given) -> str:
+    """What to call something in a message."""
+    return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
+
+
+def name_of(function) -> str:
+    """What to call a source or a corruption: a function by its name, an object as it shows itself."""
+    return getattr(function, "__name__", None) or repr(function)
