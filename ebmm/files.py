@@ -59,7 +59,13 @@ def data_files() -> dict[str, str]:
         >>> "digits.npz" in data_files()
         True
     """
-    return dict(line.split() for line in (_data_folder() / "registry.txt").read_text().splitlines())
+    registry, digests = _data_folder() / "registry.txt", {}
+    for number, line in enumerate(registry.read_text().splitlines(), 1):
+        if len(line.split()) != 2:
+            raise ValueError(f"line {number} of {registry} is no name and SHA-256: {line!r}; restore the file")
+        name, digest = line.split()
+        digests[name] = digest
+    return digests
 
 
 def _data_folder() -> Path:

@@ -15,7 +15,7 @@ import time
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ebmm.experiments import EXPERIMENTS, evaluate_contestant, train
+from ebmm.experiments import EXPERIMENTS, checkpoint_of, evaluate_contestant, train
 from ebmm.results import save_results
 
 
@@ -44,7 +44,7 @@ def main() -> None:
                 weights = given.out / "checkpoints" / f"{experiment.weights or name}-{model}.safetensors"
                 if not weights.exists() and experiment.weights is None:
                     train(name, model, weights, device=given.device, seed=given.seed)
-                    weights.with_suffix(".training").unlink()
+                    checkpoint_of(weights).unlink()
             start = time.monotonic()
             row = evaluate_contestant(
                 name, model, memories=given.memories, device=given.device, weights=weights and str(weights)

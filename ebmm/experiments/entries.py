@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ebmm.evaluation import evaluate
 from ebmm.experiments.catalogue import find
-from ebmm.experiments.results import _data_of
+from ebmm.experiments.results import data_of
 from ebmm.memory import Memory, floats_held
 from ebmm.tasks import Batch
 
@@ -65,7 +65,7 @@ def enter(
         said = f"the memory_floats of {label!r} are {memory.memory_floats}"
         raise ValueError(f"{said}, but what write returns holds {held:g}: {written}")
     row = evaluate(copy.deepcopy(memory), task, memories, seed=seed, clamp=clamp)
-    return {"experiment": name, "model": label, **row, "data": _data_of(task)}
+    return {"experiment": name, "model": label, **row, "data": data_of(task)}
 
 
 class ContractError(ValueError):

@@ -10,7 +10,8 @@ from ebmm.results import load_results
 from ebmm.tasks import Task
 
 
-def _data_of(task: Task) -> str:
+def data_of(task: Task) -> str:
+    """The name of the data that a task draws from, as rows state it."""
     return task.source.name if isinstance(task.source, tasks.LazyImages) else repr(task.source)
 
 
