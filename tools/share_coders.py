@@ -1,20 +1,19 @@
-"""Make every weights file here refer to the coders that it shares with another one, instead of repeating them.
+"""Make weights files refer to the coders that they share with another one, instead of repeating them.
 
-    python data/share_coders.py
+    python tools/share_coders.py [FOLDER]
 
-`python -m ebmm train` writes files that way by itself; this is for files that repeat coders all the same. One whose
-coders differ from those it started from stays as it is, and so does one that refers to them already. Run
-data/make_registry.py afterwards.
+FOLDER is data/checkpoints if none is named. `python -m ebmm train` writes files that way by itself; this is for files
+that repeat coders all the same. One whose coders differ from those it started from stays as it is, and so does one
+that refers to them already. Run data/make_registry.py afterwards.
 """
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 from ebmm.experiments import EXPERIMENTS, load_contestant
 from ebmm.experiments.weights import save_weights
-
-FOLDER = Path(__file__).parent / "checkpoints"
 
 
 def share(folder: Path) -> dict[str, int]:
@@ -33,8 +32,9 @@ def share(folder: Path) -> dict[str, int]:
 
 
 if __name__ == "__main__":
-    saved = share(FOLDER)
+    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "data/checkpoints")
+    saved = share(folder)
     for name, amount in saved.items():
         print(f"{name:<48} {amount / 1e6:6.2f} MB less")
-    left = sum(path.stat().st_size for path in FOLDER.glob("*.safetensors"))
-    print(f"{sum(saved.values()) / 1e6:.1f} MB less, {left / 1e6:.1f} MB left in {FOLDER}")
+    left = sum(path.stat().st_size for path in folder.glob("*.safetensors"))
+    print(f"{sum(saved.values()) / 1e6:.1f} MB less, {left / 1e6:.1f} MB left in {folder}")
