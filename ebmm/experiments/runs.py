@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from ebmm.evaluation import evaluate
 from ebmm.experiments.catalogue import find
 from ebmm.experiments.results import data_of
-from ebmm.experiments.weights import is_ready, load_contestant, owner_of, save_weights, shipped_weights
+from ebmm.experiments.weights import is_ready, load_contestant, owner_of, save_weights, shipped_name
+from ebmm.files import data_path
 from ebmm.history import History
 from ebmm.machine import describe_device, pick_device, rank_and_processes, versions
 from ebmm.model import EBMM
@@ -33,16 +34,12 @@ def train(
     Args:
         name, contestant: the experiment and its contestant.
         out: the weights file to write. :func:`checkpoint_of` says where the state to resume from lies.
-        device: as for :func:`ebmm.fit`.
-        seed: of the start weights and of the task's generator.
+        device, seed: as for :func:`ebmm.fit`; the seed is that of the start weights, too.
         changes: keyword arguments of :func:`ebmm.fit` that replace the experiment's; ``None`` replaces nothing.
 
-    Returns:
-        What :func:`ebmm.fit` returns.
-
     Raises:
-        ValueError: no such experiment or contestant, or one that needs no training; nothing can be written to
-            ``out``, or it holds something else; the weights that training starts from are missing or do not fit.
+        ValueError: a contestant that needs no training; nothing can be written to ``out``, or it holds something
+            else; the weights that training starts from are missing or do not fit.
         ConnectionError: they must be downloaded and cannot be.
     """
     experiment, _ = find(name, contestant)
@@ -93,12 +90,7 @@ def train(
 
 
 def checkpoint_of(out: str | os.PathLike) -> Path:
-    """Where the state lies that :func:`train` resumes from: beside the weights, under their whole name.
-
-    Example:
-        >>> checkpoint_of("weights/a.v1.safetensors").name
-        'a.v1.safetensors.training'
-    """
+    """Where the state lies that :func:`train` resumes from: beside the weights, under their whole name."""
     return Path(f"{out}.training")
 
 
@@ -108,13 +100,8 @@ def _check_out(out: Path, name: str, contestant: str) -> None:
         raise ValueError(f"{out} is a folder: name the file to write, such as {out / 'weights.safetensors'}")
     if out.name.endswith(".training"):
         raise ValueError(f"{out} has the name of a checkpoint to resume from: call the weights {out.stem}.safetensors")
-    if out.exists():
-        try:
-            found = owner_of(out, name)
-        except ValueError as error:
-            raise ValueError(f"{error}: train into another file, or delete it") from error
-        if found != contestant:
-            raise ValueError(f"{out} holds weights of {found} for {name}: train into another file, or delete it")
+    if out.exists() and (found := owner_of(out, name)) != contestant:
+        raise ValueError(f"{out} holds weights of {found} for {name}: train into another file")
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out.parent):
@@ -135,7 +122,7 @@ def _beside_or_shipped(name: str, contestant: str, out: Path) -> Path:
             f"training starts from the weights of {contestant}, which are neither beside {out} nor shipped: "
             f"train {contestant} of {name} first, with --out {beside}"
         )
-    return shipped_weights(name, contestant)
+    return data_path(shipped_name(name, contestant))
 
 
 def _start_with_coders_of(model: nn.Module, trained: nn.Module) -> None:
@@ -194,10 +181,8 @@ class Ready:
 def ready(name: str, contestant: str, *, weights: str | os.PathLike | None = None, device: str = "auto") -> Ready:
     """Load a contestant once, to evaluate and to show it.
 
-    Args:
-        name, contestant: the experiment and its contestant.
-        weights: as ``path`` of :func:`load_contestant`, whose errors it raises.
-        device: as for :func:`ebmm.fit`.
+    ``weights`` are the ``path`` of :func:`ebmm.experiments.weights.load_contestant`, whose errors it raises, and
+    ``device`` is as for :func:`ebmm.fit`.
     """
     experiment, _ = find(name, contestant)
     where = pick_device(device)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import textwrap
 from pathlib import Path
 
 import torch
@@ -25,9 +26,7 @@ def save_weights(
     """Write a model's weights to a safetensors file, which is replaced in one stroke.
 
     Args:
-        model: what was trained.
-        path: of the file.
-        training: what was spent on it: experiment, model, command and more, as JSON can hold it.
+        training: what was spent on the model, as JSON can hold it: ``"experiment"``, ``"model"`` and more.
         coders: the weights file that the model took its coders from. If they are still the same, they are not
             written again: ``path`` then refers to this file, which must stay beside it or be shipped.
     """
@@ -56,11 +55,10 @@ def load_contestant(name: str, contestant: str, path: str | os.PathLike | None =
 
     Args:
         name, contestant: the experiment and its contestant.
-        path: weights that :func:`ebmm.experiments.train` wrote; ``None`` takes those shipped with the book.
+        path: weights that ``train`` wrote; ``None`` takes those shipped with the book.
 
     Raises:
-        ValueError: no such experiment or contestant, one that takes no weights, weights that are not shipped, or a
-            file that does not hold them.
+        ValueError: one that takes no weights, weights that are not shipped, or a file that does not hold them.
         FileNotFoundError: no file at ``path``.
         ConnectionError: the weights must be downloaded and cannot be.
     """
@@ -77,23 +75,17 @@ def load_contestant(name: str, contestant: str, path: str | os.PathLike | None =
             f"no weights of {contestant} for {name} are shipped: train it with "
             f"python -m ebmm train {owner} --model {contestant}, and name the file that it writes"
         )
-    path = shipped_weights(name, contestant) if path is None else Path(path)
+    path = files.data_path(shipped_name(name, contestant)) if path is None else Path(path)
     refused = f"{path} does not hold weights of {contestant} for {name}"
     tensors, training, coders = _read(path, refused)
-    found = training.get("model"), training.get("experiment")
-    if found != (contestant, owner):
-        raise ValueError(f"{refused}: it says that it holds those of {found[0]} for {found[1]}")
+    if (training["experiment"], training["model"]) != (owner, contestant):
+        raise ValueError(f"{refused}: it says that it holds those of {training['model']} for {training['experiment']}")
     if coders is not None:
         tensors |= _named_as_in(model, _read(_coders_beside(path, coders), refused)[0])
-    own = model.state_dict()
-    for label, names in {"lacks": own.keys() - tensors.keys(), "has besides": tensors.keys() - own.keys()}.items():
-        if names:
-            raise ValueError(f"{refused}: it {label} {', '.join(sorted(names)[:3])}{' ...' if len(names) > 3 else ''}")
-    for part, tensor in own.items():
-        if tensor.shape != tensors[part].shape:
-            shapes = f"{tuple(tensors[part].shape)}, and {contestant} expects {tuple(tensor.shape)}"
-            raise ValueError(f"{refused}: {part} has shape {shapes}")
-    model.load_state_dict(tensors)
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{refused}: {textwrap.shorten(str(error), 240)}") from error
     return model.eval(), training
 
 
@@ -106,10 +98,8 @@ def owner_of(path: str | os.PathLike, name: str) -> str:
     experiment, names = find(name)
     refused = f"{path} does not hold weights for {name}"
     _, training, _ = _read(Path(path), refused)
-    if training.get("experiment") != (experiment.weights or name) or training.get("model") not in names:
-        raise ValueError(
-            f"{refused}: it says that it holds those of {training.get('model')} for {training.get('experiment')}"
-        )
+    if training["experiment"] != (experiment.weights or name) or training["model"] not in names:
+        raise ValueError(f"{refused}: it says that it holds those of {training['model']} for {training['experiment']}")
     return training["model"]
 
 
@@ -121,15 +111,11 @@ def is_ready(name: str, contestant: str) -> bool:
         (True, False)
     """
     experiment, _ = find(name, contestant)
-    return experiment.contestants[contestant].training is None or _shipped_name(name, contestant) in files.data_files()
+    return experiment.contestants[contestant].training is None or shipped_name(name, contestant) in files.data_files()
 
 
-def shipped_weights(name: str, contestant: str) -> Path:
-    """The weights file of a contestant that the book ships; errors as for :func:`ebmm.files.data_path`."""
-    return files.data_path(_shipped_name(name, contestant))
-
-
-def _shipped_name(name: str, contestant: str) -> str:
+def shipped_name(name: str, contestant: str) -> str:
+    """The weights of a contestant, as :func:`ebmm.files.data_path` knows them."""
     return f"checkpoints/{find(name)[0].weights or name}-{contestant}.safetensors"
 
 
@@ -147,9 +133,9 @@ def _read(path: Path, refused: str) -> tuple[dict[str, Tensor], dict, dict | Non
             metadata = file.metadata() or {}
     except SafetensorError as error:
         raise ValueError(f"{refused}: it is damaged, or no safetensors file ({error})") from error
-    if "training" not in metadata:
+    training = json.loads(metadata.get("training", "{}"))
+    if not {"experiment", "model"} <= training.keys():
         raise ValueError(f"{refused}: it does not say what was trained, as files do that python -m ebmm train writes")
-    training = json.loads(metadata["training"])
     return tensors, training, training.pop("coders", None)
 
 
