@@ -16,7 +16,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 
 from ebmm.experiments import EXPERIMENTS, checkpoint_of, evaluate_contestant, train
-from ebmm.results import save_results
+from ebmm.results import check_results, save_results
 
 
 def main() -> None:
@@ -35,6 +35,8 @@ def main() -> None:
     }
     if not chosen:
         parser.error(f"no experiment is called {' or '.join(given.names)}")
+    for name in chosen:
+        check_results(given.out / "results" / f"{name}.json")
     for name, experiment in chosen.items():
         for model, contestant in experiment.contestants.items():
             if given.models and model not in given.models:

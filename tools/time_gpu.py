@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ebmm.experiments import EXPERIMENTS
+from ebmm.files import replacing
 from ebmm.machine import describe_device, pick_device, versions
 from ebmm.tasks import Batch
 from ebmm.training import reconstruction_loss
@@ -145,8 +146,8 @@ def main() -> None:
             print(name, model, f"{row['operations a step']:.3g} operations")
             if given.steps:
                 print(f"  {row['seconds a step']:.3f} s, {row['share of matmul peak']:.1%} of the matmul peak")
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            given.out.write_text(json.dumps(rows, indent=1) + "\n")
+            with replacing(given.out) as beside:
+                beside.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -61,7 +61,11 @@ def train(
         before = _beside_or_shipped(experiment.after, contestant, out)
         trained, started_from = load_contestant(experiment.after, contestant, before)
         model.load_state_dict(trained.state_dict())
-    changes = {option: value for option, value in changes.items() if value is not None}
+    changes = {  # as numbers that JSON can hold, not NumPy's
+        option: value.item() if hasattr(value, "item") else value
+        for option, value in changes.items()
+        if value is not None
+    }
     settings = chosen.training | changes
     rank, processes = rank_and_processes()
     command = ["torchrun", f"--nproc-per-node={processes}"] if processes > 1 else ["python"]
@@ -200,5 +204,10 @@ def evaluate_contestant(
     device: str = "auto",
     weights: str | os.PathLike | None = None,
 ) -> dict:
-    """Load a contestant and evaluate it: :meth:`Ready.evaluate` of :func:`ready`."""
+    """Load a contestant and evaluate it: :meth:`Ready.evaluate` of :func:`ready`.
+
+    Example:
+        >>> evaluate_contestant("redrawn-64-8", "hebb", memories=10)["metric"]
+        'wrong bits'
+    """
     return ready(name, contestant, weights=weights, device=device).evaluate(memories, seed)

@@ -310,22 +310,18 @@ def test_names_of_checkpoints_do_not_collide(tmp_path):
 def test_training_does_not_write_over_anything_else(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "fit", lambda *_, **__: pytest.fail("trained before the mistake was named"))
     with pytest.raises(
-        ValueError, match="does not hold weights for redrawn-64-24: it says that it holds those of ebmm for flipped"
+        ValueError, match="weights for redrawn-64-24: it says that it holds those of ebmm for flipped-64-16"
     ):
         train("redrawn-64-24", "ebmm", trained, device="cpu", steps=1)
     mine = tmp_path / "notes.txt"
     mine.write_text("mine")
-    with pytest.raises(
-        ValueError, match="notes.txt does not hold weights for redrawn-64-24: it is damaged, or no safetensors file"
-    ):
+    with pytest.raises(ValueError, match="notes.txt does not hold weights for redrawn-64-24: it is damaged, or no"):
         train("redrawn-64-24", "mann", mine, device="cpu", steps=1)
     assert mine.read_text() == "mine"
     other = tmp_path / "linear.safetensors"
     model, training = load_contestant("redrawn-64-24", "ebmm-linear")
     save_weights(model, other, training)
-    with pytest.raises(
-        ValueError, match="linear.safetensors holds weights of ebmm-linear for redrawn-64-24: train into another file"
-    ):
+    with pytest.raises(ValueError, match="linear.safetensors holds weights of ebmm-linear .*: train into another file"):
         train("redrawn-64-24", "ebmm", other, device="cpu", steps=1)
 
 
@@ -364,7 +360,7 @@ def test_weights_replace_the_shipped_ones_of_the_model_that_they_are_of(trained,
         (lambda state: state.update(more=torch.zeros(2)), r"Unexpected key\(s\) .* \"more\""),
         (
             lambda state: state.update(raw_read_rate=torch.zeros(3)),
-            r"size mismatch for raw_read_rate: .* torch.Size\(\[3\]\)",
+            r"size mismatch for raw_read_rate: .*\[3\]",
         ),
         (dict.clear, r"Missing key\(s\) .* \"energy_network\..* \[\.\.\.\]$"),
     ],
@@ -374,9 +370,7 @@ def test_weights_that_lack_something_say_what(change, words, trained, tmp_path):
     state, path = load_file(trained), tmp_path / "changed.safetensors"
     change(state)
     save_file(state, path, metadata={"training": '{"experiment": "flipped-64-16", "model": "ebmm"}'})
-    with pytest.raises(
-        ValueError, match=f"changed.safetensors does not hold weights of ebmm for .*: .*{words}"
-    ) as told:
+    with pytest.raises(ValueError, match=f"changed.safetensors does not hold weights of ebmm .*{words}") as told:
         load_contestant("flipped-64-16", "ebmm", path)
     assert "\n" not in str(told.value) and len(str(told.value)) < 500
 
