@@ -5,13 +5,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import safetensors.torch
 import torch
 from safetensors.torch import load_file, save_file
 
 import ebmm
-from ebmm import experiments
+from ebmm import experiments, files
 from ebmm.__main__ import main
 from ebmm.book.plotting import contest_table
 from ebmm.experiments import (
@@ -190,7 +191,7 @@ def test_training_again_takes_up_what_was_done_and_another_length_is_refused(tra
 
 def test_changes_replace_the_settings_of_the_experiment(tmp_path):
     out = tmp_path / "weights.safetensors"
-    history = train("flipped-64-16", "ebmm", out, device="cpu", steps=2, memories=3, progress=False)
+    history = train("flipped-64-16", "ebmm", out, device="cpu", steps=np.int64(2), memories=3, progress=False)
     _, training = load_contestant("flipped-64-16", "ebmm", out)
     assert len(history.rows) == 2 and training["settings"]["memories"] == 3
     own = EXPERIMENTS["flipped-64-16"].contestants["ebmm"].training
@@ -396,6 +397,14 @@ def test_a_contestant_is_loaded_once_to_be_evaluated_and_shown(tmp_path, monkeyp
     arguments = ["--model", "pseudo-inverse-clamped", "--memories", "2", "--show", "3", "--out", str(out)]
     assert main(["evaluate", "redrawn-64-16", "--device", "cpu", *arguments]) == 0
     assert len(loads) == 1 and (tmp_path / "redrawn-64-16-pseudo-inverse-clamped.png").exists()
+
+
+def test_a_broken_line_of_the_registry_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "registry.txt").write_text("digits.npz 12ab\nphotos.npz\n")
+    monkeypatch.setattr(files, "_data_folder", lambda: tmp_path)
+    assert main(["evaluate", *CHEAP, "--model", "ebmm", "--memories", "1"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "registry.txt" in said and "photos.npz" in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("content", ["rubbish", "other weights", "no word on the training"])
