@@ -96,23 +96,23 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    experiment, models = experiments.find(given.name, given.model)
+    experiment, contestants = experiments.find(given.name, given.model)
     if given.out is not None:
         check_results(given.out)
     own = given.model
     if given.model is None:
         own = experiments.owner_of(given.weights, given.name) if given.weights else None
-        missing = [model for model in models if model != own and not experiments.is_ready(given.name, model)]
-        models = [model for model in models if model not in missing]
+        missing = [one for one in contestants if one != own and not experiments.is_ready(given.name, one)]
+        contestants = [one for one in contestants if one not in missing]
         if missing:
             print(f"without weights, to be trained for {experiment.weights or given.name} first: {', '.join(missing)}")
-        if not models:
+        if not contestants:
             raise ValueError(f"nothing of {given.name} can be evaluated yet")
     print(f"{'model':<24} {'floats':>7} {'mean':>8} {'5 %':>8} {'95 %':>8}")
-    for model in models:
-        weights = given.weights if model == own else None
-        ready = experiments.ready(given.name, model, weights=weights, device=given.device)
-        picture = (given.out.parent if given.out else Path()) / f"{given.name}-{model}.png"
+    for contestant in contestants:
+        weights = given.weights if contestant == own else None
+        ready = experiments.ready(given.name, contestant, weights=weights, device=given.device)
+        picture = (given.out.parent if given.out else Path()) / f"{given.name}-{contestant}.png"
         if given.show is not None:
             from ebmm.book.plotting import show_contestant
 
@@ -120,7 +120,7 @@ def _evaluate(given: argparse.Namespace) -> None:
         row = ready.evaluate(given.memories, given.seed)
         if given.out is not None:
             save_results([row], given.out)
-        print(f"{model:<24} {row['memory_floats']:>7} {row['mean']:>8.3f} {row['p5']:>8.3f} {row['p95']:>8.3f}")
+        print(f"{contestant:<24} {row['memory_floats']:>7} {row['mean']:>8.3f} {row['p5']:>8.3f} {row['p95']:>8.3f}")
         if given.show is not None:
             print(f"{'':<24} shown in {picture}")
 
