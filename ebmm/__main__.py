@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ebmm import experiments
 from ebmm.machine import PRECISIONS, process_group, rank_and_processes
-from ebmm.results import save_results
+from ebmm.results import check_results, save_results
 from ebmm.training import TrainingError
 
 
@@ -37,7 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
     evaluate.add_argument("name")
     evaluate.add_argument("--model", help="default: every model that can be evaluated")
     evaluate.add_argument("--memories", type=int, default=1000)
-    evaluate.add_argument("--weights", type=Path, help="a file that train wrote; default: the shipped one")
+    evaluate.add_argument("--weights", type=Path, help="a file that train wrote, in the place of the shipped one")
     evaluate.add_argument("--device", default="auto")
     evaluate.add_argument("--seed", type=int, default=1)
     evaluate.add_argument("--out", type=Path, help="add the rows to this JSON file")
@@ -55,7 +55,27 @@ def main(arguments: list[str] | None = None) -> int:
     except (ValueError, OSError, ImportError, TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print(f"interrupted: {_kept(given)}", file=sys.stderr)
+        return 130
     return 0
+
+
+def _kept(given: argparse.Namespace) -> str:
+    """What an interrupted command leaves, and how to go on."""
+    if given.command == "train":
+        checkpoint = experiments.checkpoint_of(_weights_to_write(given))
+        if checkpoint.exists():
+            return f"{checkpoint} keeps the steps up to the last save, and the same command goes on from there"
+        return "no step has been saved yet, and the same command starts anew"
+    if given.command == "evaluate":
+        where = f"are kept in {given.out}" if given.out else "are kept only with --out"
+        return f"rows that were shown {where}; --model evaluates one of the others"
+    return "what has been written so far stays, and the same command starts anew"
+
+
+def _weights_to_write(given: argparse.Namespace) -> Path:
+    return given.out or Path("checkpoints") / f"{given.name}-{given.model}.safetensors"
 
 
 def _list(given: argparse.Namespace) -> None:
@@ -65,7 +85,7 @@ def _list(given: argparse.Namespace) -> None:
 
 
 def _train(given: argparse.Namespace) -> None:
-    out = given.out or Path("checkpoints") / f"{given.name}-{given.model}.safetensors"
+    out = _weights_to_write(given)
     with process_group(given.device):
         history = experiments.train(
             given.name, given.model, out, device=given.device, seed=given.seed, steps=given.steps,
@@ -76,32 +96,33 @@ def _train(given: argparse.Namespace) -> None:
 
 
 def _evaluate(given: argparse.Namespace) -> None:
-    experiment, models = experiments.find(given.name, given.model)
-    if given.model is None and given.weights is None:
-        missing = [model for model in models if not experiments.is_ready(given.name, model)]
-        models = [model for model in models if model not in missing]
+    experiment, contestants = experiments.find(given.name, given.model)
+    if given.out is not None:
+        check_results(given.out)
+    own = given.model
+    if given.model is None:
+        own = experiments.owner_of(given.weights, given.name) if given.weights else None
+        missing = [one for one in contestants if one != own and not experiments.is_ready(given.name, one)]
+        contestants = [one for one in contestants if one not in missing]
         if missing:
             print(f"without weights, to be trained for {experiment.weights or given.name} first: {', '.join(missing)}")
-        if not models:
+        if not contestants:
             raise ValueError(f"nothing of {given.name} can be evaluated yet")
-    rows = []
     print(f"{'model':<24} {'floats':>7} {'mean':>8} {'5 %':>8} {'95 %':>8}")
-    for model in models:
-        row = experiments.evaluate_contestant(
-            given.name, model, memories=given.memories, seed=given.seed, device=given.device, weights=given.weights
-        )
-        rows.append(row)
-        print(f"{model:<24} {row['memory_floats']:>7} {row['mean']:>8.3f} {row['p5']:>8.3f} {row['p95']:>8.3f}")
+    for contestant in contestants:
+        weights = given.weights if contestant == own else None
+        ready = experiments.ready(given.name, contestant, weights=weights, device=given.device)
+        picture = (given.out.parent if given.out else Path()) / f"{given.name}-{contestant}.png"
         if given.show is not None:
-            picture = (given.out.parent if given.out else Path()) / f"{given.name}-{model}.png"
             from ebmm.book.plotting import show_contestant
 
-            show_contestant(
-                given.name, model, given.show, picture, seed=given.seed, device=given.device, weights=given.weights
-            )
+            show_contestant(ready, given.show, picture, seed=given.seed)
+        row = ready.evaluate(given.memories, given.seed)
+        if given.out is not None:
+            save_results([row], given.out)
+        print(f"{contestant:<24} {row['memory_floats']:>7} {row['mean']:>8.3f} {row['p5']:>8.3f} {row['p95']:>8.3f}")
+        if given.show is not None:
             print(f"{'':<24} shown in {picture}")
-    if given.out is not None:
-        save_results(rows, given.out)
 
 
 def _course(given: argparse.Namespace) -> None:

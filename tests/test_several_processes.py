@@ -164,7 +164,7 @@ def test_the_command_trains_in_two_processes_with_one_log(tmp_path, capsys):
     assert status == 0, log[-3000:]
     assert out.count("4 steps in") == 1 and log.count("0/4 [") == 1 and "Warning" not in log
     assert main([*arguments, str(tmp_path / "one.safetensors")]) == 0
-    one, two = (torch.load(tmp_path / f"{name}.training", weights_only=True) for name in ("one", "two"))
+    one, two = (torch.load(tmp_path / f"{name}.safetensors.training", weights_only=True) for name in ("one", "two"))
     one, two = ({"model": run["model"], **run["history"]} for run in (one, two))
     assert_alike(one, two)
     assert len(two["rows"]) == 4

@@ -15,8 +15,8 @@ import time
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ebmm.experiments import EXPERIMENTS, evaluate_contestant, train
-from ebmm.results import save_results
+from ebmm.experiments import EXPERIMENTS, checkpoint_of, evaluate_contestant, train
+from ebmm.results import check_results, save_results
 
 
 def main() -> None:
@@ -28,30 +28,32 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the training")
     parser.add_argument("--out", type=Path, default=Path("data"))
     given = parser.parse_args()
-    chosen = {
+    experiments = {
         name: experiment
         for name, experiment in EXPERIMENTS.items()
         if any(fnmatch(name, pattern) for pattern in given.names)
     }
-    if not chosen:
+    if not experiments:
         parser.error(f"no experiment is called {' or '.join(given.names)}")
-    for name, experiment in chosen.items():
-        for model, contestant in experiment.contestants.items():
-            if given.models and model not in given.models:
+    for name in experiments:
+        check_results(given.out / "results" / f"{name}.json")
+    for name, experiment in experiments.items():
+        for contestant, chosen in experiment.contestants.items():
+            if given.models and contestant not in given.models:
                 continue
             weights = None
-            if contestant.training is not None:
-                weights = given.out / "checkpoints" / f"{experiment.weights or name}-{model}.safetensors"
+            if chosen.training is not None:
+                weights = given.out / "checkpoints" / f"{experiment.weights or name}-{contestant}.safetensors"
                 if not weights.exists() and experiment.weights is None:
-                    train(name, model, weights, device=given.device, seed=given.seed)
-                    weights.with_suffix(".training").unlink()
+                    train(name, contestant, weights, device=given.device, seed=given.seed)
+                    checkpoint_of(weights).unlink()
             start = time.monotonic()
             row = evaluate_contestant(
-                name, model, memories=given.memories, device=given.device, weights=weights and str(weights)
+                name, contestant, memories=given.memories, device=given.device, weights=weights and str(weights)
             )
             save_results([row], given.out / "results" / f"{name}.json")
             print(
-                f"{name:<20} {model:<22} {row['memory_floats']:>6} floats  wrong {row['mean']:7.3f}"
+                f"{name:<20} {contestant:<22} {row['memory_floats']:>6} floats  wrong {row['mean']:7.3f}"
                 f"  [{row['p5']:.3f}, {row['p95']:.3f}]  trained {row['training'].get('minutes', 0)} min,"
                 f" evaluated {time.monotonic() - start:.0f} s",
                 flush=True,

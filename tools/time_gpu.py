@@ -25,6 +25,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from ebmm.experiments import EXPERIMENTS
+from ebmm.files import replacing
 from ebmm.machine import describe_device, pick_device, versions
 from ebmm.tasks import Batch
 from ebmm.training import reconstruction_loss
@@ -82,26 +83,26 @@ def matmul_peak(where: torch.device, size: int) -> float:
     return 2 * size**3 / seconds_of(lambda: a @ b, where, 10)
 
 
-def measure(name: str, model: str, memories: int, where: torch.device, steps: int, peak: float) -> dict:
+def measure(name: str, contestant: str, memories: int, where: torch.device, steps: int, peak: float) -> dict:
     """A row of results for one contestant; with no steps, nothing is timed."""
     experiment = EXPERIMENTS[name]
     torch.manual_seed(0)
-    memory: Any = experiment.contestants[model].build().to(where).train()
+    model: Any = experiment.contestants[contestant].build().to(where).train()
     # Random images: the time does not depend on what they show, and no data set is needed.
-    patterns = torch.rand(memories, experiment.task.number, *memory.pattern_shape)
+    patterns = torch.rand(memories, experiment.task.number, *model.pattern_shape)
     queries, intact = experiment.task.corruption(patterns.flatten(0, 1), torch.Generator().manual_seed(0))
     batch = Batch(patterns, queries.view_as(patterns), intact.view_as(patterns)).to(where)
 
     def step() -> None:
-        memory.zero_grad()
-        reconstruction_loss(memory, batch)[0].backward()
+        model.zero_grad()
+        reconstruction_loss(model, batch)[0].backward()
 
     with Operations() as counted, activations() as kept:
         step()
     row = {
         "experiment": name,
-        "model": model,
-        "memory_floats": memory.memory_floats,
+        "model": contestant,
+        "memory_floats": model.memory_floats,
         "patterns": experiment.task.number,
         "memories": memories,
         "operations a step": counted.total,
@@ -139,14 +140,14 @@ def main() -> None:
     }
     rows = []
     for name in given.names:
-        for model in given.models:
-            row = about | measure(name, model, given.memories, where, given.steps, peak)
+        for contestant in given.models:
+            row = about | measure(name, contestant, given.memories, where, given.steps, peak)
             rows.append(row)
-            print(name, model, f"{row['operations a step']:.3g} operations")
+            print(name, contestant, f"{row['operations a step']:.3g} operations")
             if given.steps:
                 print(f"  {row['seconds a step']:.3f} s, {row['share of matmul peak']:.1%} of the matmul peak")
-            given.out.parent.mkdir(parents=True, exist_ok=True)
-            given.out.write_text(json.dumps(rows, indent=1) + "\n")
+            with replacing(given.out) as beside:
+                beside.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":

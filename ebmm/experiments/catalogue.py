@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
@@ -20,32 +20,27 @@ def contest(name: str, about: str, task: Task, dim: int) -> Experiment:
     return Experiment(name, about, task, contestants(dim, task.number))
 
 
-REDRAWN = {
-    **{
-        f"binary-{number}": contest(
-            f"binary-{number}",
-            f"128 bits, {number} patterns, 64 random bits redrawn (Table 1 of the paper)",
-            Task(tasks.RandomBits(128), tasks.RedrawBits(64), number),
-            128,
-        )
-        for number in (16, 32, 48, 64, 96)
-    },
-    **{
-        f"redrawn-64-{number}": contest(
-            f"redrawn-64-{number}",
-            f"64 bits, {number} patterns, 32 random bits redrawn (Table 1 at half the size)",
-            Task(tasks.RandomBits(64), tasks.RedrawBits(32), number),
-            64,
-        )
-        for number in (8, 16, 24, 32, 48)
-    },
-}
+def by_name(experiments: Iterable[Experiment]) -> dict[str, Experiment]:
+    """Experiments under their own names."""
+    return {experiment.name: experiment for experiment in experiments}
 
 
-OTHER_TASKS = {
-    f"{kind}-{dim}-{number}": contest(
-        f"{kind}-{dim}-{number}", f"{dim} bits, {number} patterns, {words}", Task(source, corruption, number), dim
+REDRAWN = by_name(
+    contest(
+        f"{kind}-{number}",
+        f"{dim} bits, {number} patterns, {dim // 2} random bits redrawn (Table 1 {words})",
+        Task(tasks.RandomBits(dim), tasks.RedrawBits(dim // 2), number),
+        dim,
     )
+    for kind, dim, words, numbers in (
+        ("binary", 128, "of the paper", (16, 32, 48, 64, 96)),
+        ("redrawn-64", 64, "at half the size", (8, 16, 24, 32, 48)),
+    )
+    for number in numbers
+)
+
+OTHER_TASKS = by_name(
+    contest(f"{kind}-{dim}-{number}", f"{dim} bits, {number} patterns, {words}", Task(source, corruption, number), dim)
     for dim in (64, 128)
     for kind, number, words, source, corruption in (
         ("flipped", dim // 2, "15 % of the bits flipped", tasks.RandomBits(dim), tasks.FlipBits(0.15)),
@@ -58,11 +53,9 @@ OTHER_TASKS = {
             tasks.RedrawBits(dim // 2),
         ),
     )
-}
-
+)
 
 BLOCK_32, BLOCK_64, BITS_32 = tasks.NoiseBlock(16), tasks.NoiseBlock(32), tasks.NoiseBlock(16, binary=True)
-
 
 INK = 0.3  # the grey level from which a pixel of a character counts as ink
 
@@ -73,18 +66,15 @@ OMNIGLOT = (
     tasks.LazyImages(partial(datasets.omniglot, "evaluation", size=32), INK),
 )
 
-
 CIFAR10 = (
     tasks.LazyImages(partial(datasets.cifar10, "train"), variations=tasks.mirrored),
     tasks.LazyImages(partial(datasets.cifar10, "test")),
 )
 
-
 TINY_IMAGENET = (
     tasks.LazyImages(partial(datasets.tiny_imagenet, "train"), variations=tasks.mirrored),
     tasks.LazyImages(partial(datasets.tiny_imagenet, "val")),
 )
-
 
 MNIST = tasks.LazyImages(partial(datasets.mnist, "test", size=32), INK)
 
@@ -129,9 +119,7 @@ def other_test(name: str, about: str, trained: str, source: tasks.LazyImages, bl
 
 CONV_FLOATS = (2308, 3462, 4616, 9232, 11540, 13848, 16156)  # 1154 for each memory channel of the paper's network
 
-
 LINEAR_FLOATS = (3084, 4112, 5140, 8224, 10794, 13878, 16448)  # 257 for each memory unit
-
 
 IMAGES = {
     **{
@@ -161,8 +149,8 @@ IMAGES = {
 
 
 # The paper's network at a size that a CPU can train, on ever more characters: each lesson starts from the one before.
-LESSONS = {
-    f"omniglot-lesson-{number}": Experiment(
+LESSONS = by_name(
+    Experiment(
         f"omniglot-lesson-{number}",
         f"{number} Omniglot character{'s' if number > 1 else ''}, a small network of the paper's kind, 4624 floats",
         Task(OMNIGLOT[0], BLOCK_32, number),
@@ -177,25 +165,16 @@ LESSONS = {
         (8, "omniglot-lesson-4", {"steps": 2000, "memories": 3}),
         (16, "omniglot-lesson-8", {"steps": 2000, "memories": 2}),
     )
-}
+)
 
-
-TRANSFER = {
-    **{
-        f"mnist-conv-{floats}": other_test(
-            f"mnist-conv-{floats}", "64 MNIST digits, never trained on", f"omniglot-conv-{floats}", MNIST, BLOCK_32
-        )
-        for floats in CONV_FLOATS
-    },
-    **{
-        f"omniglot-bits-{floats}": other_test(
-            f"omniglot-bits-{floats}", "64 Omniglot characters, a block of random bits",
-            f"omniglot-conv-{floats}", OMNIGLOT[1], BITS_32,
-        )
-        for floats in CONV_FLOATS
-    },
-}  # fmt: skip
-
+TRANSFER = by_name(
+    other_test(f"{kind}-{floats}", words, f"omniglot-conv-{floats}", source, block)
+    for kind, words, source, block in (
+        ("mnist-conv", "64 MNIST digits, never trained on", MNIST, BLOCK_32),
+        ("omniglot-bits", "64 Omniglot characters, a block of random bits", OMNIGLOT[1], BITS_32),
+    )
+    for floats in CONV_FLOATS
+)
 
 EXPERIMENTS = {
     "flipped-64-16": Experiment(
@@ -213,15 +192,8 @@ EXPERIMENTS = {
 }
 
 
-def find(name: str, model: str | None = None) -> tuple[Experiment, list[str]]:
-    """An experiment and the names of its chosen contestants.
-
-    Args:
-        name: of the experiment, such as "redrawn-64-48"; ``python -m ebmm list`` names them all.
-        model: one contestant; ``None``: all of them.
-
-    Returns:
-        The experiment and a list of names.
+def find(name: str, contestant: str | None = None) -> tuple[Experiment, list[str]]:
+    """An experiment by its name, such as "redrawn-64-48", and the names of all its contestants or of the one chosen.
 
     Raises:
         ValueError: no such experiment or contestant; the message lists those there are.
@@ -229,6 +201,6 @@ def find(name: str, model: str | None = None) -> tuple[Experiment, list[str]]:
     if name not in EXPERIMENTS:
         raise ValueError(f"no experiment {name!r}: choose from {', '.join(EXPERIMENTS)}")
     experiment = EXPERIMENTS[name]
-    if model is not None and model not in experiment.contestants:
-        raise ValueError(f"{name} has no model {model!r}: choose from {', '.join(experiment.contestants)}")
-    return experiment, list(experiment.contestants) if model is None else [model]
+    if contestant is not None and contestant not in experiment.contestants:
+        raise ValueError(f"{name} has no model {contestant!r}: choose from {', '.join(experiment.contestants)}")
+    return experiment, list(experiment.contestants) if contestant is None else [contestant]

@@ -35,7 +35,7 @@ class Experiment:
         name, about: for lists.
         task: what is trained on.
         contestants: by name.
-        test: what is evaluated on; ``None``: the training task, whose patterns never come twice.
+        test: what is tested on; ``None``: the training task, whose patterns never come twice.
         weights: the experiment whose trained weights are evaluated here; ``None``: this one.
         after: the experiment whose trained weights of the same contestant training starts from; ``None``: none.
     """
@@ -47,3 +47,8 @@ class Experiment:
     test: Task | None = None
     weights: str | None = None
     after: str | None = None
+
+    @property
+    def tested(self) -> Task:
+        """What is tested on, whether that is the training task or another one."""
+        return self.test or self.task

@@ -12,31 +12,27 @@ from torch import Tensor, nn
 
 from ebmm.evaluation import evaluate
 from ebmm.experiments.catalogue import find
-from ebmm.experiments.results import _data_of
-from ebmm.memory import Memory, floats_held
+from ebmm.experiments.results import data_of
+from ebmm.memory import AssociativeMemory, Memory, floats_held
 from ebmm.tasks import Batch
 
 
 def enter(
-    name: str, label: str, memory: Any, *, memories: int = 1000, seed: int = 1, clamp: bool = False
+    name: str, label: str, model: AssociativeMemory, *, memories: int = 1000, seed: int = 1, clamp: bool = False
 ) -> dict[str, Any]:
     """Evaluate a memory of your own in an experiment, and return its row for the tables of the others.
 
     Args:
         name: of the experiment.
         label: what the memory is called in tables, none of the contestants' names.
-        memory: any object with ``write``, ``read`` and ``memory_floats``, trained or not; a module is evaluated where
-            its parameters are. It may hold as many floats as the largest contestant. Copies of it write and read.
-        memories, seed, clamp: as for :func:`ebmm.evaluate`; with these memories and this seed, it is asked what the
-            contestants were asked for the rows that the book ships.
-
-    Returns:
-        What :func:`ebmm.evaluate` returns, with experiment, model (the label) and data.
+        model: trained or not, at most as large as the largest contestant. Copies of it write and read; a module is
+            evaluated where its parameters are.
+        memories, seed, clamp: as for :func:`ebmm.evaluate`; the defaults ask what the shipped rows were asked.
 
     Raises:
-        ValueError: no such experiment, a contestant's name as label, more floats than the experiment allows, or more
-            of them in what ``write`` returns than ``memory_floats`` says; a
-            :class:`~ebmm.experiments.ContractError` where more than that travels to ``read``.
+        ValueError: a contestant's name as label, more floats than the experiment allows, or more of them in what
+            ``write`` returns than ``memory_floats`` says.
+        ContractError: more than what ``write`` returns travels to ``read``.
 
     Example:
         >>> from ebmm import DenseMemory
@@ -48,54 +44,48 @@ def enter(
     Explained on the page "Use it".
     """
     experiment, contestants = find(name)
-    task = experiment.test or experiment.task
+    task = experiment.tested
     if label in contestants:
         raise ValueError(f"{label!r} is the name of a contestant of {name}: choose another one")
     with torch.random.fork_rng(devices=[]):
         built: list[Any] = [contestant.build() for contestant in experiment.contestants.values()]
     most = max(contestant.memory_floats for contestant in built)
-    if memory.memory_floats > most:
-        raise ValueError(f"{label!r} holds {memory.memory_floats} floats, and {name} allows {most}")
-    parameters = memory.parameters() if isinstance(memory, nn.Module) else ()
+    if model.memory_floats > most:
+        raise ValueError(f"{label!r} holds {model.memory_floats} floats, and {name} allows {most}")
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
     where = next((parameter.device for parameter in parameters), torch.device("cpu"))
     batch = task.sample(1, torch.Generator().manual_seed(seed)).to(where)
-    written, _ = write_and_read_apart(memory, batch, **({"clamp": batch.intact} if clamp else {}))
+    written, _ = write_and_read_apart(model, batch, **({"clamp": batch.intact} if clamp else {}))
     held = floats_held(written)
-    if held > memory.memory_floats:
-        said = f"the memory_floats of {label!r} are {memory.memory_floats}"
+    if held > model.memory_floats:
+        said = f"the memory_floats of {label!r} are {model.memory_floats}"
         raise ValueError(f"{said}, but what write returns holds {held:g}: {written}")
-    row = evaluate(copy.deepcopy(memory), task, memories, seed=seed, clamp=clamp)
-    return {"experiment": name, "model": label, **row, "data": _data_of(task)}
+    row = evaluate(copy.deepcopy(model), task, memories, seed=seed, clamp=clamp)
+    return {"experiment": name, "model": label, **row, "data": data_of(task)}
 
 
 class ContractError(ValueError):
-    """An object is no memory, or more than what its ``write`` returns travels to its ``read``."""
+    """An object does not write and read as a memory does."""
 
 
-def write_and_read_apart(memory: Any, batch: Batch, **told: Tensor) -> tuple[Memory, Tensor]:
-    """Write and read a batch with copies of a memory, and make sure that what is written travels by itself.
+def write_and_read_apart(model: Any, batch: Batch, **told: Tensor) -> tuple[Memory, Tensor]:
+    """Write and read a batch with copies of a model, and make sure that what is written travels by itself.
 
     One copy writes; another one, which wrote nothing, must read the same from what was written, even when
-    other patterns have been written in between.
-
-    Args:
-        memory: any object with ``write`` and ``read``; it stays as it is.
-        batch: patterns and queries, where the memory's parameters are.
-        told: given to ``read`` as well, such as ``clamp``.
+    other patterns have been written in between. What ``told`` holds is given to ``read`` as well.
 
     Returns:
-        What was written, and what was read, of the queries' shape. Random numbers of the caller are not touched.
+        What was written, and what was read. Random numbers of the caller are not touched.
 
     Raises:
-        ContractError: no such methods, a copy cannot be made, ``write`` returns no :class:`ebmm.Memory` of B
-            memories, ``read`` returns no tensor of the queries' shape, or the copy reads something else.
+        ContractError: the copy reads something else, or ``model`` has no such methods or results.
     """
-    if isinstance(memory, type) or not all(callable(getattr(memory, name, None)) for name in ("write", "read")):
+    if isinstance(model, type) or not all(callable(getattr(model, name, None)) for name in ("write", "read")):
         raise ContractError(
             "a memory is an object with the methods write and read: hand in the object, not its class and not a result"
         )
     try:
-        writer, reader = copy.deepcopy(memory), copy.deepcopy(memory)
+        writer, reader = copy.deepcopy(model), copy.deepcopy(model)
     except RuntimeError as error:
         raise ContractError(f"the memory cannot be copied; detach the tensors that it keeps ({error})") from error
     hidden = (

@@ -1,8 +1,7 @@
-"""Who takes part in the image contests of chapters 6 and 7, and at which size.
+"""The contestants of chapters 6 and 7, images, and their sizes: all within the budget in the experiment's name.
 
-As in :mod:`ebmm.experiments.strings`, nobody holds more memory floats than the budget in the experiment's name. Whoever
-has coders has the same ones, :func:`ebmm.coders.image_coders`, and those whose codes are as wide as ours
-start from the same autoencoder, trained beforehand.
+Coders are those of :func:`ebmm.coders.image_coders` throughout; contestants whose codes are as wide as those of our
+entry start from the same autoencoder, trained beforehand.
 """
 
 from __future__ import annotations
@@ -22,7 +21,6 @@ from ebmm.model import EBMM
 
 NUMBER = 64  # patterns in a memory, as in the paper
 
-
 LABELS = {  # for tables and figures, in their order
     "ebmm": "EBMM, our entry",
     "memory-network": "Memory network, same coders",
@@ -35,17 +33,11 @@ LABELS = {  # for tables and figures, in their order
     "dense": "List of as many as fit",
 }
 
-
 Shape = tuple[int, ...]
 
 
 def inpainting_memory(shape: Shape, floats: int, level: float) -> EBMM:
-    """Our entry: slots of codes, written by one gradient step each, read by two steps from the query.
-
-    Example:
-        >>> inpainting_memory((32, 32), 4616, 0.1).memory_floats
-        4608
-    """
+    """Our entry: slots of codes, written by one gradient step each, read by two steps from the query."""
     width = floats // NUMBER
     energy = InpaintingEnergy(shape, NUMBER, width, *image_coders(shape, width, level))
     return EBMM(
@@ -111,11 +103,9 @@ def plasticity(shape: Shape, floats: int, level: float) -> DifferentiablePlastic
 
 
 def image_contestants(shape: Shape, floats: int, level: float, paper: Callable[[], nn.Module]) -> dict[str, Contestant]:
-    """Every memory of an image contest.
+    """Every contestant for 64 images of shape S within ``floats``.
 
     Args:
-        shape: S of an image.
-        floats: the budget of a memory of 64 patterns.
         level: the images' mean grey, roughly.
         paper: makes the paper's energy at this budget.
     """

@@ -10,19 +10,15 @@ from ebmm.results import load_results
 from ebmm.tasks import Task
 
 
-def _data_of(task: Task) -> str:
+def data_of(task: Task) -> str:
+    """The name of the data that a task draws from, as rows state it."""
     return task.source.name if isinstance(task.source, tasks.LazyImages) else repr(task.source)
 
 
 def shipped_rows(names: Iterable[str]) -> list[dict]:
-    """Rows of the results files that come with the book; an experiment that has not been run has none.
+    """Rows of the results files that come with the book, for the named experiments; one that has not run has none.
 
-    Args:
-        names: of experiments.
-
-    Raises:
-        ValueError: no such experiment, or a damaged file.
-        ConnectionError: a file must be downloaded and cannot be.
+    Errors as for :func:`find <ebmm.experiments.catalogue.find>` and :func:`ebmm.files.data_path`.
 
     Example:
         >>> rows = shipped_rows(["flipped-64-16", "flipped-128-64"])

@@ -1,79 +1,82 @@
-"""Training, loading, evaluating and showing a contestant."""
+"""Training and evaluating contestants."""
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
+import tempfile
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from ebmm import files
 from ebmm.evaluation import evaluate
-from ebmm.experiments.catalogue import EXPERIMENTS, find
-from ebmm.experiments.results import _data_of
+from ebmm.experiments.catalogue import find
+from ebmm.experiments.results import data_of
+from ebmm.experiments.weights import is_ready, load_contestant, owner_of, save_weights, shipped_name
+from ebmm.files import data_path
 from ebmm.history import History
 from ebmm.machine import describe_device, pick_device, rank_and_processes, versions
 from ebmm.model import EBMM
+from ebmm.tasks import Batch, Task
 from ebmm.training import fit
 
 
-def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto", seed: int = 0, **changes) -> History:
+def train(
+    name: str, contestant: str, out: str | os.PathLike, *, device: str = "auto", seed: int = 0, **changes
+) -> History:
     """Train a contestant and save its weights, in half precision.
 
     Within :func:`ebmm.machine.process_group` all processes call it, and the first one saves.
 
     Args:
-        name, model: the experiment and its contestant.
-        out: the safetensors file to write. The state to resume from lies beside it, with the suffix
-            ``.training``.
-        device: as for :func:`ebmm.fit`.
-        seed: of the start weights and of the task's generator.
-        changes: keyword arguments of :func:`ebmm.fit` that replace the experiment's.
-
-    Returns:
-        What :func:`ebmm.fit` returns.
+        name, contestant: the experiment and its contestant.
+        out: the weights file to write. :func:`checkpoint_of` says where the state to resume from lies.
+        device, seed: as for :func:`ebmm.fit`; the seed is that of the start weights, too.
+        changes: keyword arguments of :func:`ebmm.fit` that replace the experiment's; ``None`` replaces nothing.
 
     Raises:
-        ValueError: no such experiment or contestant, or one that needs no training; the weights that training
-            starts from are missing or do not fit.
+        ValueError: a contestant that needs no training; nothing can be written to ``out``, or it holds something
+            else; the weights that training starts from are missing or do not fit.
         ConnectionError: they must be downloaded and cannot be.
     """
-    from safetensors.torch import save_file
-
-    experiment, _ = find(name, model)
-    contestant = experiment.contestants[model]
-    if contestant.training is None:
-        raise ValueError(f"{model} of {name} needs no training")
+    experiment, _ = find(name, contestant)
+    chosen = experiment.contestants[contestant]
+    if chosen.training is None:
+        raise ValueError(f"{contestant} of {name} needs no training")
     if experiment.weights is not None:
         raise ValueError(f"{name} only tests: train {experiment.weights} instead")
-    out = Path(out)
-    out.parent.mkdir(parents=True, exist_ok=True)
+    where, out = pick_device(device), Path(out)
+    _check_out(out, name, contestant)
     torch.manual_seed(seed)
-    memory = contestant.build()
-    started_from = None
-    if contestant.start is not None:
-        trained, started_from = _beside_or_shipped(name, contestant.start, out)
-        _start_with_coders_of(memory, trained)
+    model = chosen.build()
+    started_from = coders = None
+    if chosen.start is not None:
+        coders = _beside_or_shipped(name, chosen.start, out)
+        trained, started_from = load_contestant(name, chosen.start, coders)
+        _start_with_coders_of(model, trained)
     elif experiment.after is not None:
-        trained, started_from = _beside_or_shipped(experiment.after, model, out)
-        memory.load_state_dict(trained.state_dict())
-    changes = {name: value for name, value in changes.items() if value is not None}
-    settings = contestant.training | changes
+        before = _beside_or_shipped(experiment.after, contestant, out)
+        trained, started_from = load_contestant(experiment.after, contestant, before)
+        model.load_state_dict(trained.state_dict())
+    changes = {  # as numbers that JSON can hold, not NumPy's
+        option: value.item() if hasattr(value, "item") else value
+        for option, value in changes.items()
+        if value is not None
+    }
+    settings = chosen.training | changes
     rank, processes = rank_and_processes()
     command = ["torchrun", f"--nproc-per-node={processes}"] if processes > 1 else ["python"]
-    command += ["-m", "ebmm", "train", name, "--model", model, "--seed", str(seed)]
+    command += ["-m", "ebmm", "train", name, "--model", contestant, "--seed", str(seed)]
     command += ["--device", device, "--out", str(out)]
     for option in ("steps", "memories", "precision"):
         command += [f"--{option}", str(changes[option])] if option in changes else []
-    history = fit(
-        memory, experiment.task, device=device, seed=seed, checkpoint=out.with_suffix(".training"), **settings
-    )
+    history = fit(model, experiment.task, device=device, seed=seed, checkpoint=checkpoint_of(out), **settings)
     training = {
         "experiment": name,
-        "model": model,
+        "model": contestant,
         "command": shlex.join(command),
         "seed": seed,
         "settings": settings,
@@ -82,119 +85,129 @@ def train(name: str, model: str, out: str | os.PathLike, *, device: str = "auto"
         "minutes": round(history.seconds / 60, 2),
         "started from": started_from,
         "processes": processes,
-        "device": describe_device(pick_device(device)),
+        "device": describe_device(where),
         "versions": versions(),
     }
-    # Half precision halves what readers download; rows are evaluated from the file, so they know of it.
-    state = {
-        key: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
-        for key, tensor in memory.state_dict().items()
-    }
     if rank == 0:
-        save_file(state, out, metadata={"training": json.dumps(training)})
+        save_weights(model, out, training, coders)
     return history
 
 
-def _beside_or_shipped(name: str, model: str, out: Path) -> tuple[nn.Module, dict]:
-    """A trained contestant that another one's training starts from, and the training spent on it."""
-    beside = out.with_name(f"{name}-{model}.safetensors")
-    if not beside.exists() and not is_ready(name, model):
+def checkpoint_of(out: str | os.PathLike) -> Path:
+    """Where the state lies that :func:`train` resumes from: beside the weights, under their whole name."""
+    return Path(f"{out}.training")
+
+
+def _check_out(out: Path, name: str, contestant: str) -> None:
+    """Refuse, before training is paid for, a file that its weights could not be saved to."""
+    if out.is_dir():
+        raise ValueError(f"{out} is a folder: name the file to write, such as {out / 'weights.safetensors'}")
+    if out.name.endswith(".training"):
+        raise ValueError(f"{out} has the name of a checkpoint to resume from: call the weights {out.stem}.safetensors")
+    if out.exists() and (found := owner_of(out, name)) != contestant:
+        raise ValueError(f"{out} holds weights of {found} for {name}: train into another file")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+    except OSError as error:
+        raise ValueError(f"nothing can be written into {out.parent} ({error.strerror}): name another place") from error
+
+
+def _beside_or_shipped(name: str, contestant: str, out: Path) -> Path:
+    """The weights of a trained contestant that another one's training starts from."""
+    beside = out.with_name(f"{name}-{contestant}.safetensors")
+    if beside == out:
+        raise ValueError(f"training starts from {out}: write to another file")
+    if beside.exists():
+        return beside
+    if not is_ready(name, contestant):
         raise ValueError(
-            f"training starts from the weights of {model}, which are neither beside {out} nor shipped: "
-            f"train {model} of {name} first, with --out {beside}"
+            f"training starts from the weights of {contestant}, which are neither beside {out} nor shipped: "
+            f"train {contestant} of {name} first, with --out {beside}"
         )
-    return load_contestant(name, model, beside if beside.exists() else None)
+    return data_path(shipped_name(name, contestant))
 
 
-def _start_with_coders_of(memory: nn.Module, trained: nn.Module) -> None:
+def _start_with_coders_of(model: nn.Module, trained: nn.Module) -> None:
     """Copy another contestant's trained coders, to stay."""
-    owner = memory.energy_network if isinstance(memory, EBMM) else memory
+    owner = model.energy_network if isinstance(model, EBMM) else model
     for coder in ("encoder", "decoder"):
         own = owner.get_submodule(coder)
         own.load_state_dict(trained.get_submodule(coder).state_dict())
         own.requires_grad_(False)
-    if isinstance(memory, EBMM):  # which is to write these codes as they are
+    if isinstance(model, EBMM):  # which is to write these codes as they are
         owner.get_submodule("memory").requires_grad_(False)
-        memory.raw_write_rates.requires_grad_(False)
+        model.raw_write_rates.requires_grad_(False)
 
 
-def _weights_of(name: str, model: str) -> str:
-    return f"checkpoints/{EXPERIMENTS[name].weights or name}-{model}.safetensors"
+@dataclass(frozen=True)
+class Ready:
+    """A contestant with its weights on its device, ready to be asked.
 
-
-def is_ready(name: str, model: str) -> bool:
-    """Whether a contestant can be evaluated as it is shipped: its weights are there, or it needs none.
-
-    Example:
-        >>> is_ready("flipped-64-16", "ebmm"), is_ready("binary-16", "lstm")
-        (True, False)
+    Attributes:
+        name, contestant: the experiment and its contestant.
+        model: in evaluation mode, on ``device``.
+        task: what it is tested on.
+        clamp: whether it is told which elements of a query are intact.
+        training: spent on its weights; empty for one that needs none.
+        weights: the file they are from; ``None``: they are shipped, or it needs none.
     """
-    experiment, _ = find(name, model)
-    return experiment.contestants[model].training is None or _weights_of(name, model) in files.data_files()
+
+    name: str
+    contestant: str
+    model: Any
+    task: Task
+    clamp: bool
+    training: dict
+    device: torch.device
+    weights: str | os.PathLike | None
+
+    def evaluate(self, memories: int = 1000, seed: int = 1) -> dict:
+        """Its row of results: what :func:`ebmm.evaluate` returns, with experiment, model, training and command."""
+        row = evaluate(self.model, self.task, memories, seed=seed, device=str(self.device), clamp=self.clamp)
+        command = ["python", "-m", "ebmm", "evaluate", self.name, "--model", self.contestant]
+        command += ["--memories", str(memories), "--seed", str(seed)]
+        command += ["--weights", str(self.weights)] if self.weights else []
+        row["steps trained"] = self.training.get("steps", 0)
+        row["data"] = data_of(self.task)
+        about = {"experiment": self.name, "model": self.contestant}
+        return about | row | {"training": self.training, "command": shlex.join(command)}
+
+    def recall(self, seed: int = 1) -> tuple[Batch, Tensor]:
+        """The first memory that ``evaluate`` sees with this seed, and what is read from it, (1, N, *S)."""
+        batch = self.task.sample(1, torch.Generator().manual_seed(seed)).to(self.device)
+        told = {"clamp": batch.intact} if self.clamp else {}
+        with torch.no_grad():
+            return batch, self.model.read(batch.queries, self.model.write(batch.patterns), **told)
 
 
-def load_contestant(name: str, model: str, path: str | os.PathLike | None = None) -> tuple[nn.Module, dict]:
-    """A contestant ready for use, and the training spent on it (empty for one that needs none).
+def ready(name: str, contestant: str, *, weights: str | os.PathLike | None = None, device: str = "auto") -> Ready:
+    """Load a contestant once, to evaluate and to show it.
 
-    Args:
-        name, model: the experiment and its contestant.
-        path: weights that :func:`train` wrote; ``None`` takes those shipped with the book.
-
-    Raises:
-        ValueError: no such experiment or contestant, weights that are not shipped, or a file that does not hold them.
-        FileNotFoundError: no file at ``path``.
-        ConnectionError: the weights must be downloaded and cannot be.
+    ``weights`` are the ``path`` of :func:`ebmm.experiments.weights.load_contestant`, whose errors it raises, and
+    ``device`` is as for :func:`ebmm.fit`.
     """
-    from safetensors import SafetensorError, safe_open
-
-    experiment, _ = find(name, model)
-    contestant = experiment.contestants[model]
-    memory = contestant.build()
-    if contestant.training is None:
-        return memory, {}
-    path = files.data_path(_weights_of(name, model)) if path is None else path
-    try:
-        with safe_open(path, framework="pt") as file:
-            memory.load_state_dict({key: file.get_tensor(key) for key in file.keys()})  # noqa: SIM118
-            training = json.loads(file.metadata()["training"])
-    except (RuntimeError, SafetensorError, TypeError, KeyError) as error:
-        raise ValueError(f"{path} does not hold weights of {model} for {name}: {error}") from error
-    return memory.eval(), training
+    experiment, _ = find(name, contestant)
+    where = pick_device(device)
+    model, training = load_contestant(name, contestant, weights)
+    clamp = experiment.contestants[contestant].clamp
+    return Ready(name, contestant, model.to(where), experiment.tested, clamp, training, where, weights)
 
 
 def evaluate_contestant(
     name: str,
-    model: str,
+    contestant: str,
     *,
     memories: int = 1000,
     seed: int = 1,
     device: str = "auto",
     weights: str | os.PathLike | None = None,
 ) -> dict:
-    """Evaluate a contestant and return its row of results.
+    """Load a contestant and evaluate it: :meth:`Ready.evaluate` of :func:`ready`.
 
-    Args:
-        name, model: the experiment and its contestant.
-        memories, seed: as for :func:`ebmm.evaluate`.
-        device: as for :func:`ebmm.fit`.
-        weights: as ``path`` of :func:`load_contestant`.
-
-    Returns:
-        What :func:`ebmm.evaluate` returns, with experiment, model, training and command.
-
-    Raises:
-        ValueError, ConnectionError: as for :func:`ebmm.evaluate` and :func:`load_contestant`.
+    Example:
+        >>> evaluate_contestant("redrawn-64-8", "hebb", memories=10)["metric"]
+        'wrong bits'
     """
-    experiment, _ = find(name, model)
-    task = experiment.test or experiment.task
-    memory, training = load_contestant(name, model, weights)
-    where = pick_device(device)
-    row = evaluate(
-        memory.to(where), task, memories, seed=seed, device=str(where),
-        clamp=experiment.contestants[model].clamp,
-    )  # fmt: skip
-    command = ["python", "-m", "ebmm", "evaluate", name, "--model", model, "--memories", str(memories)]
-    command += ["--seed", str(seed), *(["--weights", str(weights)] if weights else [])]
-    row["steps trained"] = training.get("steps", 0)
-    row["data"] = _data_of(task)
-    return {"experiment": name, "model": model, **row, "training": training, "command": shlex.join(command)}
+    return ready(name, contestant, weights=weights, device=device).evaluate(memories, seed)

@@ -1,4 +1,4 @@
-"""Who takes part in the contest of chapter 5, and at which size: nobody holds more floats than anybody else.
+"""The contestants of chapter 5, binary strings, and their sizes: all within one budget.
 
 The budget for patterns of d bits is d(d+1)/2 floats, what a Hopfield network's symmetric matrix holds
 with its diagonal: 8256 at d = 128, as in the paper, and 2080 at d = 64. Each size below is the largest
@@ -23,12 +23,7 @@ RULES = ("hebb", "storkey", "pseudo-inverse")
 
 
 def budget(dim: int) -> int:
-    """Memory floats for patterns of ``dim`` bits, d(d+1)/2.
-
-    Example:
-        >>> budget(128)
-        8256
-    """
+    """Memory floats for patterns of ``dim`` bits, d(d+1)/2."""
     return dim * (dim + 1) // 2
 
 
@@ -91,12 +86,7 @@ def hopfield_contestants(dim: int) -> dict[str, Contestant]:
 
 
 def contestants(dim: int, number: int) -> dict[str, Contestant]:
-    """Every memory of the contest at one load: ours, the rivals that are trained, those that are not.
-
-    Args:
-        dim: d, bits of a pattern.
-        number: N, patterns in a memory; it sets the slots of the memories that have slots.
-    """
+    """Every contestant for N patterns of d bits: our entries, the rivals that are trained, those that are not."""
     slots, width = slots_and_width(dim, number)
     room = min(number, budget(dim) // dim)
     memories = 16 if dim <= 64 else 8

@@ -1,14 +1,18 @@
 import json
 import shlex
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import safetensors.torch
 import torch
 from safetensors.torch import load_file, save_file
 
 import ebmm
+from ebmm import experiments, files
 from ebmm.__main__ import main
 from ebmm.book.plotting import contest_table
 from ebmm.experiments import (
@@ -19,11 +23,13 @@ from ebmm.experiments import (
     find,
     is_ready,
     load_contestant,
+    runs,
     shipped_rows,
     train,
 )
 from ebmm.experiments.catalogue import OTHER_TASKS, REDRAWN
 from ebmm.experiments.strings import budget
+from ebmm.experiments.weights import save_weights
 from ebmm.files import data_path
 from ebmm.memory import Memory
 from ebmm.results import load_results
@@ -111,7 +117,26 @@ def test_the_module_runs_as_a_command_and_gives_its_status():
             ["evaluate", *CHEAP, "--model", "hebb", "--memories", "0"],
             ["memories and batch_size must be at least 1, got 0"],
         ),
-        (["evaluate", *CHEAP, "--model", "ebmm", "--weights", "absent.safetensors"], ["absent.safetensors"]),
+        (
+            ["evaluate", *CHEAP, "--model", "ebmm", "--weights", "absent.safetensors"],
+            ["there are no weights at absent.safetensors", "python -m ebmm train"],
+        ),
+        (["evaluate", *CHEAP, "--weights", "absent.safetensors"], ["there are no weights at absent.safetensors"]),
+        (["evaluate", *CHEAP, "--weights", "."], [". does not hold weights for flipped-64-16: it is a folder"]),
+        (
+            ["evaluate", "redrawn-64-8", "--model", "storkey", "--weights", "absent.safetensors"],
+            ["storkey of redrawn-64-8 needs no training and takes no weights: leave out absent.safetensors"],
+        ),
+        (["evaluate", "binary-48", "--model", "lstm"], ["no weights of lstm for binary-48 are shipped", "binary-48"]),
+        (["train", "flipped-64-16", "--device", "meta"], ["device 'meta' computes nothing here", "'cpu'"]),
+        (["evaluate", "flipped-64-16", "--device", "meta"], ["device 'meta' computes nothing here", "'cpu'"]),
+        (["train", *CHEAP, "--out", "."], [". is a folder: name the file to write, such as weights.safetensors"]),
+        (
+            ["train", *CHEAP, "--out", "run/b.training"],
+            ["run/b.training has the name of a checkpoint", "call the weights b.safetensors"],
+        ),
+        (["train", *CHEAP, "--out", "/proc/nowhere/b"], ["nothing can be written into /proc/nowhere"]),
+        (["evaluate", *CHEAP, "--model", "hebb", "--out", "."], [". is a folder"]),
     ],
     ids=shlex.join,
 )
@@ -166,7 +191,7 @@ def test_training_again_takes_up_what_was_done_and_another_length_is_refused(tra
 
 def test_changes_replace_the_settings_of_the_experiment(tmp_path):
     out = tmp_path / "weights.safetensors"
-    history = train("flipped-64-16", "ebmm", out, device="cpu", steps=2, memories=3, progress=False)
+    history = train("flipped-64-16", "ebmm", out, device="cpu", steps=np.int64(2), memories=3, progress=False)
     _, training = load_contestant("flipped-64-16", "ebmm", out)
     assert len(history.rows) == 2 and training["settings"]["memories"] == 3
     own = EXPERIMENTS["flipped-64-16"].contestants["ebmm"].training
@@ -213,6 +238,173 @@ def test_evaluate_writes_rows_with_all_fields_of_a_result(trained, tmp_path, cap
     assert main(["evaluate", *CHEAP, "--model", "hebb", "--memories", "2", "--out", str(out)]) == 0
     again = {row["model"]: row for row in load_results(out)}
     assert again["hebb"]["memories"] == 2 and again["ebmm"] == rows["ebmm"] and len(again) == len(rows)
+
+
+def test_rows_are_saved_one_by_one_and_an_interruption_says_so(tmp_path, capsys, monkeypatch):
+    out, evaluated = tmp_path / "rows.json", []
+    evaluate = experiments.Ready.evaluate
+
+    def twice(ready, memories, seed):
+        if len(evaluated) == 2:
+            raise KeyboardInterrupt
+        evaluated.append(ready.contestant)
+        return evaluate(ready, memories, seed)
+
+    monkeypatch.setattr(experiments.Ready, "evaluate", twice)
+    assert main(["evaluate", "redrawn-64-24", "--device", "cpu", "--memories", "3", "--out", str(out)]) == 130
+    assert {row["model"] for row in load_results(out)} == set(evaluated) == {"ebmm", "ebmm-linear"}
+    said = capsys.readouterr().err
+    assert said == f"interrupted: rows that were shown are kept in {out}; --model evaluates one of the others\n"
+
+
+def test_a_results_file_that_cannot_be_added_to_is_refused_before_anything_is_evaluated(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(experiments.Ready, "evaluate", lambda *_: pytest.fail("evaluated first"))
+    damaged = tmp_path / "rows.json"
+    damaged.write_text('[{"experiment": "flipped-64-16", ')
+    assert main(["evaluate", *CHEAP, "--model", "storkey", "--out", str(damaged)]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and str(damaged) in said and said.count("\n") == 1
+    assert damaged.read_text() == '[{"experiment": "flipped-64-16", '
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_interrupted_training_says_what_is_kept(saved, tmp_path, capsys, monkeypatch):
+    out = tmp_path / "a.v2.safetensors"
+
+    def stopped(*_, checkpoint, **__):
+        if saved:
+            Path(checkpoint).write_bytes(b"some steps")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "fit", stopped)
+    assert main(["train", *CHEAP, "--out", str(out)]) == 130
+    said = capsys.readouterr().err
+    kept = f"{out}.training keeps the steps up to the last save, and the same command goes on from there"
+    nothing = "no step has been saved yet, and the same command starts anew"
+    assert said == f"interrupted: {kept if saved else nothing}\n"
+
+
+def test_a_command_that_is_interrupted_by_a_signal_leaves_status_130_and_one_line(tmp_path):
+    out = tmp_path / "long.safetensors"
+    command = [sys.executable, "-m", "ebmm", "train", *CHEAP, "--steps", "9000", "--out", str(out)]
+    root = Path(sys.modules["ebmm"].__file__).parents[1]
+    running = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
+    shown = ""
+    while "/9000 [" not in shown and (more := running.stderr.read(1)):  # the bar: training has begun
+        shown += more
+    running.send_signal(signal.SIGINT)
+    _, rest = running.communicate(timeout=60)
+    assert running.returncode == 130 and "Traceback" not in rest
+    assert rest.splitlines()[-1].startswith("interrupted: ")
+
+
+def test_names_of_checkpoints_do_not_collide(tmp_path):
+    for out in ("a.v1", "a.v2", "a"):
+        train("flipped-64-16", "ebmm", tmp_path / out, device="cpu", steps=1, memories=len(out), progress=False)
+    names = {path.name for path in tmp_path.iterdir() if not path.name.endswith(".lock")}
+    assert names == {"a.v1", "a.v1.training", "a.v2", "a.v2.training", "a", "a.training"}
+    assert load_contestant("flipped-64-16", "ebmm", tmp_path / "a")[1]["settings"]["memories"] == 1
+    with pytest.raises(ValueError, match="has the name of a checkpoint to resume from"):
+        train("flipped-64-16", "ebmm", tmp_path / "a.training", device="cpu", steps=1)
+
+
+def test_training_does_not_write_over_anything_else(trained, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "fit", lambda *_, **__: pytest.fail("trained before the mistake was named"))
+    with pytest.raises(
+        ValueError, match="weights for redrawn-64-24: it says that it holds those of ebmm for flipped-64-16"
+    ):
+        train("redrawn-64-24", "ebmm", trained, device="cpu", steps=1)
+    mine = tmp_path / "notes.txt"
+    mine.write_text("mine")
+    with pytest.raises(ValueError, match="notes.txt does not hold weights for redrawn-64-24: it is damaged, or no"):
+        train("redrawn-64-24", "mann", mine, device="cpu", steps=1)
+    assert mine.read_text() == "mine"
+    other = tmp_path / "linear.safetensors"
+    model, training = load_contestant("redrawn-64-24", "ebmm-linear")
+    save_weights(model, other, training)
+    with pytest.raises(ValueError, match="linear.safetensors holds weights of ebmm-linear .*: train into another file"):
+        train("redrawn-64-24", "ebmm", other, device="cpu", steps=1)
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "found", "experiment"),
+    [
+        ("redrawn-64-16", "kanerva", "kanerva", "redrawn-64-24"),
+        ("redrawn-64-48", "plasticity", "plasticity", "redrawn-64-32"),
+        ("flipped-64-32", "memory-network", "memory-network", "erased-64-32"),
+        ("redrawn-64-24", "memory-network", "memory-network-plain", "redrawn-64-24"),
+        ("mnist-conv-3462", "memory-network", "memory-network", "cifar-conv-3462"),
+    ],
+)
+def test_weights_of_another_experiment_or_model_are_refused(name, model, found, experiment, capsys):
+    path = data_path(f"checkpoints/{experiment}-{found}.safetensors")
+    assert main(["evaluate", name, "--model", model, "--memories", "1", "--weights", str(path)]) == 1
+    refused = f"{path} does not hold weights of {model} for {name}"
+    assert capsys.readouterr().err == f"error: {refused}: it says that it holds those of {found} for {experiment}\n"
+
+
+def test_weights_replace_the_shipped_ones_of_the_model_that_they_are_of(trained, tmp_path, capsys):
+    out = tmp_path / "rows.json"
+    assert main(["evaluate", *CHEAP, "--memories", "2", "--weights", str(trained), "--out", str(out)]) == 0
+    used = {row["model"]: "--weights" in row["command"] for row in load_results(out)}
+    assert used == {model: model == "ebmm" for model in EXPERIMENTS["flipped-64-16"].contestants}
+    assert main(["evaluate", "redrawn-64-8", "--memories", "2", "--weights", str(trained)]) == 1
+    assert "does not hold weights for redrawn-64-8: it says that it holds those of ebmm for flipped-64-16" in (
+        capsys.readouterr().err
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda state: state.pop("raw_read_rate"), r"Missing key\(s\) .* \"raw_read_rate\""),
+        (lambda state: state.update(more=torch.zeros(2)), r"Unexpected key\(s\) .* \"more\""),
+        (
+            lambda state: state.update(raw_read_rate=torch.zeros(3)),
+            r"size mismatch for raw_read_rate: .*\[3\]",
+        ),
+        (dict.clear, r"Missing key\(s\) .* \"energy_network\..* \[\.\.\.\]$"),
+    ],
+    ids=["a tensor missing", "one more", "another shape", "nothing"],
+)
+def test_weights_that_lack_something_say_what(change, words, trained, tmp_path):
+    state, path = load_file(trained), tmp_path / "changed.safetensors"
+    change(state)
+    save_file(state, path, metadata={"training": '{"experiment": "flipped-64-16", "model": "ebmm"}'})
+    with pytest.raises(ValueError, match=f"changed.safetensors does not hold weights of ebmm .*{words}") as told:
+        load_contestant("flipped-64-16", "ebmm", path)
+    assert "\n" not in str(told.value) and len(str(told.value)) < 500
+
+
+def test_a_full_disk_leaves_the_weights_as_they_were(trained, monkeypatch):
+    before = trained.read_bytes()
+
+    def full(state, path, metadata):
+        Path(path).write_bytes(b"half of it")
+        raise safetensors.SafetensorError("No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save_file", full)
+    with pytest.raises(OSError, match="the weights could not be written to .*: No space left on device"):
+        save_weights(torch.nn.Linear(2, 2), trained, {})
+    assert trained.read_bytes() == before and not list(trained.parent.glob("*.partial"))
+
+
+def test_a_contestant_is_loaded_once_to_be_evaluated_and_shown(tmp_path, monkeypatch):
+    loads = []
+    load = runs.load_contestant
+    monkeypatch.setattr(runs, "load_contestant", lambda *given: loads.append(given) or load(*given))
+    out = tmp_path / "rows.json"
+    arguments = ["--model", "pseudo-inverse-clamped", "--memories", "2", "--show", "3", "--out", str(out)]
+    assert main(["evaluate", "redrawn-64-16", "--device", "cpu", *arguments]) == 0
+    assert len(loads) == 1 and (tmp_path / "redrawn-64-16-pseudo-inverse-clamped.png").exists()
+
+
+def test_a_broken_line_of_the_registry_is_named(tmp_path, monkeypatch, capsys):
+    (tmp_path / "registry.txt").write_text("digits.npz 12ab\nphotos.npz\n")
+    monkeypatch.setattr(files, "_data_folder", lambda: tmp_path)
+    assert main(["evaluate", *CHEAP, "--model", "ebmm", "--memories", "1"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith("error: ") and "registry.txt" in said and "photos.npz" in said and said.count("\n") == 1
 
 
 @pytest.mark.parametrize("content", ["rubbish", "other weights", "no word on the training"])

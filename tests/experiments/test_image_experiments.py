@@ -22,6 +22,7 @@ from ebmm.experiments import (
     train,
 )
 from ebmm.experiments.catalogue import IMAGES, TRANSFER
+from ebmm.experiments.weights import save_weights
 from ebmm.files import data_path
 from ebmm.results import load_results
 
@@ -87,13 +88,72 @@ def test_ours_starts_from_the_autoencoders_coders_which_then_stay(stand_ins, tmp
     for model, path in weights.items():
         train(SMALL, model, path, device="cpu", steps=2)
     coders = load_file(weights["autoencoder"])
-    ours, theirs = load_file(weights["ebmm"]), load_file(weights["memory-network"])
+    ours, theirs = (load_contestant(SMALL, model, weights[model])[0].state_dict() for model in list(weights)[1:])
     assert {key.split(".")[0] for key in coders} == {"encoder", "decoder"}
     for key, tensor in coders.items():
-        assert torch.equal(ours[f"energy_network.{key}"], tensor) and torch.equal(theirs[key], tensor)
+        assert torch.equal(ours[f"energy_network.{key}"], tensor.float()) and torch.equal(theirs[key], tensor.float())
     assert ours["energy_network.detail.4.weight"].any()  # what is not a coder has moved from its start, zero
     _, spent = load_contestant(SMALL, "ebmm", weights["ebmm"])
     assert spent["started from"] == load_contestant(SMALL, "autoencoder", weights["autoencoder"])[1]
+
+
+def test_coders_that_several_share_are_stored_once_and_must_stay_as_they_were(stand_ins, tmp_path):
+    name, folder = "omniglot-conv-3462", tmp_path / "trained"
+    coders, ours, moved = (folder / f"{name}-{model}.safetensors" for model in ("autoencoder", "ebmm", "ebmm-moved"))
+    train(name, "autoencoder", coders, device="cpu", steps=1)
+    train(name, "ebmm", ours, device="cpu", steps=1, seed=5)
+    assert not [key for key in load_file(ours) if ".encoder." in key or ".decoder." in key]
+    assert ours.stat().st_size < coders.stat().st_size / 2
+    before = load_contestant(name, "ebmm", ours)
+    assert "coders" not in before[1]
+    ours.rename(moved)
+    after = load_contestant(name, "ebmm", moved)[0].state_dict()
+    assert all(torch.equal(tensor, after[key]) for key, tensor in before[0].state_dict().items())
+    train(name, "autoencoder", tmp_path / "other.safetensors", device="cpu", steps=1, seed=6)
+    (tmp_path / "other.safetensors").replace(coders)
+    with pytest.raises(ValueError, match=f"takes its coders from .*{coders.name}, which has changed since"):
+        load_contestant(name, "ebmm", moved)
+    coders.unlink()
+    with pytest.raises(ValueError, match=f"takes its coders from .*{coders.name}, which is not there"):
+        evaluate_contestant(name, "ebmm", memories=1, weights=moved)
+
+
+def test_coders_of_a_shipped_autoencoder_are_found_from_anywhere(stand_ins, tmp_path):
+    out = tmp_path / "mine.safetensors"
+    train("omniglot-conv-3462", "memory-network", out, device="cpu", steps=1)
+    assert out.stat().st_size < 10_000 and [path.name for path in tmp_path.glob("*autoencoder*")] == []
+    model, spent = load_contestant("omniglot-conv-3462", "memory-network", out)
+    told, training = load_contestant("omniglot-conv-3462", "autoencoder")
+    assert spent["started from"] == training
+    assert all(torch.equal(model.state_dict()[key], tensor) for key, tensor in told.state_dict().items())
+
+
+def test_files_that_repeat_coders_are_made_to_share_them_and_others_stay(stand_ins, tmp_path):
+    import share_coders
+
+    weights = {model: tmp_path / f"{SMALL}-{model}.safetensors" for model in ("autoencoder", "ebmm", "memory-network")}
+    for model, path in weights.items():
+        train(SMALL, model, path, device="cpu", steps=1, seed=8)
+    shared = {model: path.read_bytes() for model, path in weights.items()}
+    models = {model: load_contestant(SMALL, model, path) for model, path in weights.items()}
+    assert share_coders.share(tmp_path) == {}
+    for model in ("ebmm", "memory-network"):
+        save_weights(models[model][0], weights[model], models[model][1])
+    assert min(path.stat().st_size for path in weights.values()) > 5e5
+    saved = share_coders.share(tmp_path)
+    assert saved.keys() == {weights["ebmm"].name, weights["memory-network"].name} and min(saved.values()) > 5e5
+    assert {model: path.read_bytes() for model, path in weights.items()} == shared
+    with torch.no_grad():
+        models["ebmm"][0].energy_network.encoder.linear.weight[0, 0] += 1
+    save_weights(models["ebmm"][0], weights["ebmm"], models["ebmm"][1])
+    assert share_coders.share(tmp_path) == {} and weights["ebmm"].stat().st_size > 5e5
+
+
+def test_training_does_not_write_over_what_it_starts_from(stand_ins, tmp_path):
+    out = tmp_path / f"{SMALL}-autoencoder.safetensors"
+    with pytest.raises(ValueError, match="training starts from .*autoencoder.safetensors: write to another file"):
+        train(SMALL, "memory-network", out, device="cpu", steps=1)
+    assert not out.exists()
 
 
 def test_without_the_autoencoders_weights_one_is_told_to_train_it_first(stand_ins, tmp_path, monkeypatch):
@@ -159,13 +219,16 @@ def test_a_contest_is_evaluated_on_images_that_nobody_was_trained_on(stand_ins):
 
 
 def test_evaluate_takes_all_that_is_shipped_and_says_what_is_not(stand_ins, capsys, monkeypatch):
-    monkeypatch.setattr(experiments, "evaluate_contestant", lambda name, model, **_: {
-        "memory_floats": 7, "mean": 1.0, "p5": 0.5, "p95": 2.0})  # fmt: skip
+    loaded, row = [], {"memory_floats": 7, "mean": 1.0, "p5": 0.5, "p95": 2.0}
+    load = experiments.ready
+    monkeypatch.setattr(experiments, "ready", lambda name, model, **_: loaded.append(model) or load(name, "dense"))
+    monkeypatch.setattr(experiments.Ready, "evaluate", lambda *_: row)
     shipped = {model for name, model in SHIPPED if name == "omniglot-conv-4616"}
     for name in ("omniglot-conv-4616", "mnist-conv-4616"):
         assert main(["evaluate", name, "--memories", "1"]) == 0
         first, _, *lines = capsys.readouterr().out.splitlines()
-        assert {line.split()[0] for line in lines} == shipped
+        assert [line.split()[0] for line in lines] == loaded and set(loaded) == shipped
+        loaded.clear()
         assert first.startswith("without weights, to be trained for omniglot-conv-4616 first: ")
         assert set(first.split(": ")[1].split(", ")) == IMAGES["omniglot-conv-4616"].contestants.keys() - shipped
     monkeypatch.setattr(files, "data_files", dict)
@@ -177,7 +240,7 @@ def test_show_shows_what_the_memory_recalls(stand_ins, tmp_path, monkeypatch):
     shown = {}
     draw = recalled.show_patterns
     monkeypatch.setattr(recalled, "show_patterns", lambda rows: shown.update(rows) or draw(rows))
-    show_contestant(SMALL, "dense", 5, tmp_path / "picture.png", seed=3, device="cpu")
+    show_contestant(experiments.ready(SMALL, "dense", device="cpu"), 5, tmp_path / "picture.png", seed=3)
     batch = IMAGES[SMALL].test.sample(1, torch.Generator().manual_seed(3))
     memory = IMAGES[SMALL].contestants["dense"].build()
     read = memory.read(batch.queries, memory.write(batch.patterns))
@@ -185,7 +248,7 @@ def test_show_shows_what_the_memory_recalls(stand_ins, tmp_path, monkeypatch):
         assert torch.equal(shown[label], images[0, :5]), label
 
 
-def test_show_saves_a_picture_of_queries_recalled_and_originals(stand_ins, tmp_path, capsys):
+def test_show_saves_a_picture_of_queries_recalled_and_originals(stand_ins, tmp_path, capsys, monkeypatch):
     from PIL import Image
 
     weights = tmp_path / "weights.safetensors"
@@ -197,6 +260,7 @@ def test_show_saves_a_picture_of_queries_recalled_and_originals(stand_ins, tmp_p
     with Image.open(picture) as image:
         assert image.width > 2 * image.height > 100
         assert len(image.convert("RGB").getcolors(1_000_000)) > 50
+    monkeypatch.setattr(experiments.Ready, "evaluate", lambda *_: pytest.fail("evaluated before the mistake was named"))
     assert main([*arguments, "--show", "65"]) == 1
     assert "holds 64 patterns, asked to show 65" in capsys.readouterr().err
 

@@ -1,0 +1,164 @@
+"""Weights files: half precision, and the training spent in their metadata.
+
+Where several contestants share their coders, one file holds them. The others name it, with its SHA-256, and hold
+only what is their own.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import textwrap
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from ebmm import files
+from ebmm.experiments.catalogue import find
+from ebmm.model import EBMM
+
+
+def save_weights(
+    model: nn.Module, path: str | os.PathLike, training: dict, coders: str | os.PathLike | None = None
+) -> None:
+    """Write a model's weights to a safetensors file, which is replaced in one stroke.
+
+    Args:
+        training: what was spent on the model, as JSON can hold it: ``"experiment"``, ``"model"`` and more.
+        coders: the weights file that the model took its coders from. If they are still the same, they are not
+            written again: ``path`` then refers to this file, which must stay beside it or be shipped.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file, save_file
+
+    # Half precision halves what readers download; rows are evaluated from the file, so they know of it.
+    state = {
+        name: (tensor.half() if tensor.is_floating_point() else tensor).cpu().contiguous()
+        for name, tensor in model.state_dict().items()
+    }
+    if coders is not None:
+        theirs = _named_as_in(model, load_file(coders))
+        if all(torch.equal(tensor, state[name]) for name, tensor in theirs.items()):
+            state = {name: tensor for name, tensor in state.items() if name not in theirs}
+            training = training | {"coders": {"file": Path(coders).name, "sha256": _digest(coders)}}
+    try:
+        with files.replacing(path) as beside:
+            save_file(state, beside, metadata={"training": json.dumps(training)})
+    except SafetensorError as error:
+        raise OSError(f"the weights could not be written to {path}: {error}") from error
+
+
+def load_contestant(name: str, contestant: str, path: str | os.PathLike | None = None) -> tuple[nn.Module, dict]:
+    """A contestant with its weights, and the training spent on them (empty for one that needs none).
+
+    Args:
+        name, contestant: the experiment and its contestant.
+        path: weights that ``train`` wrote; ``None`` takes those shipped with the book.
+
+    Raises:
+        ValueError: one that takes no weights, weights that are not shipped, or a file that does not hold them.
+        FileNotFoundError: no file at ``path``.
+        ConnectionError: the weights must be downloaded and cannot be.
+    """
+    experiment, _ = find(name, contestant)
+    chosen = experiment.contestants[contestant]
+    model = chosen.build()
+    if chosen.training is None:
+        if path is not None:
+            raise ValueError(f"{contestant} of {name} needs no training and takes no weights: leave out {path}")
+        return model, {}
+    owner = experiment.weights or name
+    if path is None and not is_ready(name, contestant):
+        raise ValueError(
+            f"no weights of {contestant} for {name} are shipped: train it with "
+            f"python -m ebmm train {owner} --model {contestant}, and name the file that it writes"
+        )
+    path = files.data_path(shipped_name(name, contestant)) if path is None else Path(path)
+    refused = f"{path} does not hold weights of {contestant} for {name}"
+    tensors, training, coders = _read(path, refused)
+    if (training["experiment"], training["model"]) != (owner, contestant):
+        raise ValueError(f"{refused}: it says that it holds those of {training['model']} for {training['experiment']}")
+    if coders is not None:
+        tensors |= _named_as_in(model, _read(_coders_beside(path, coders), refused)[0])
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise ValueError(f"{refused}: {textwrap.shorten(str(error), 240)}") from error
+    return model.eval(), training
+
+
+def owner_of(path: str | os.PathLike, name: str) -> str:
+    """The contestant of an experiment whose weights a file holds.
+
+    Raises:
+        ValueError: it holds none of this experiment. FileNotFoundError: no file at ``path``.
+    """
+    experiment, names = find(name)
+    refused = f"{path} does not hold weights for {name}"
+    _, training, _ = _read(Path(path), refused)
+    if training["experiment"] != (experiment.weights or name) or training["model"] not in names:
+        raise ValueError(f"{refused}: it says that it holds those of {training['model']} for {training['experiment']}")
+    return training["model"]
+
+
+def is_ready(name: str, contestant: str) -> bool:
+    """Whether a contestant can be evaluated as it is shipped: its weights are there, or it needs none.
+
+    Example:
+        >>> is_ready("flipped-64-16", "ebmm"), is_ready("binary-16", "lstm")
+        (True, False)
+    """
+    experiment, _ = find(name, contestant)
+    return experiment.contestants[contestant].training is None or shipped_name(name, contestant) in files.data_files()
+
+
+def shipped_name(name: str, contestant: str) -> str:
+    """The weights of a contestant, as :func:`ebmm.files.data_path` knows them."""
+    return f"checkpoints/{find(name)[0].weights or name}-{contestant}.safetensors"
+
+
+def _read(path: Path, refused: str) -> tuple[dict[str, Tensor], dict, dict | None]:
+    """Tensors of a weights file, the training spent on them, and which file holds its coders, if another one does."""
+    from safetensors import SafetensorError, safe_open
+
+    if not path.exists():
+        raise FileNotFoundError(f"there are no weights at {path}: name a file that python -m ebmm train wrote")
+    if path.is_dir():
+        raise ValueError(f"{refused}: it is a folder")
+    try:
+        with safe_open(path, framework="pt") as file:
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            metadata = file.metadata() or {}
+    except SafetensorError as error:
+        raise ValueError(f"{refused}: it is damaged, or no safetensors file ({error})") from error
+    training = json.loads(metadata.get("training", "{}"))
+    if not {"experiment", "model"} <= training.keys():
+        raise ValueError(f"{refused}: it does not say what was trained, as files do that python -m ebmm train writes")
+    return tensors, training, training.pop("coders", None)
+
+
+def _named_as_in(model: nn.Module, coders: dict[str, Tensor]) -> dict[str, Tensor]:
+    """An autoencoder's tensors under the names that they have in a model with the same coders."""
+    owner = "energy_network." if isinstance(model, EBMM) else ""
+    return {owner + name: tensor for name, tensor in coders.items()}
+
+
+def _coders_beside(path: Path, coders: dict) -> Path:
+    """The file that a weights file takes its coders from: beside it, or shipped, and unchanged."""
+    beside, shipped = path.with_name(coders["file"]), f"checkpoints/{coders['file']}"
+    if beside.is_file() and _digest(beside) == coders["sha256"]:
+        return beside
+    if files.data_files().get(shipped) == coders["sha256"]:
+        return files.data_path(shipped)
+    state = "which has changed since" if beside.is_file() else "which is not there"
+    raise ValueError(
+        f"{path} takes its coders from {beside}, {state}: put the file there whose SHA-256 is {coders['sha256']}, "
+        f"or train again"
+    )
+
+
+def _digest(path: str | os.PathLike) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
