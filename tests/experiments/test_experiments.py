@@ -401,7 +401,7 @@ def test_a_contestant_is_loaded_once_to_be_evaluated_and_shown(tmp_path, monkeyp
 
 def test_a_broken_line_of_the_registry_is_named(tmp_path, monkeypatch, capsys):
     (tmp_path / "registry.txt").write_text("digits.npz 12ab\nphotos.npz\n")
-    monkeypatch.setattr(files, "_data_folder", lambda: tmp_path)
+    monkeypatch.setattr(files, "folder_with", lambda *names: tmp_path)
     assert main(["evaluate", *CHEAP, "--model", "ebmm", "--memories", "1"]) == 1
     said = capsys.readouterr().err
     assert said.startswith("error: ") and "registry.txt" in said and "photos.npz" in said and said.count("\n") == 1
