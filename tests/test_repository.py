@@ -212,9 +212,9 @@ def watch(event, arguments):
         done.append((event, arguments))
 
 sys.addaudithook(watch)
-start = time.perf_counter()
+start = time.process_time()  # whatever else the machine does
 import ebmm
-seconds = time.perf_counter() - start
+seconds = time.process_time() - start
 assert not done, done
 early = [name for name in LATE if name in set(sys.modules) - before]
 assert not early, early

@@ -215,7 +215,9 @@ def test_a_corruption_of_arrays_is_taken():
         hit = np.arange(8) < 3
         return np.where(hit, 1 - patterns.numpy(), patterns.numpy()).astype(np.float64), np.broadcast_to(~hit, (2, 8))
 
-    batch = Task(RandomBits(8), by_numpy, 2).sample(3, seeded())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # of torch, over what is read-only
+        batch = Task(RandomBits(8), by_numpy, 2).sample(3, seeded())
     assert batch.queries.dtype == torch.float and batch.intact.dtype == torch.bool
     assert torch.equal(batch.queries != batch.patterns, ~batch.intact) and batch.intact.sum() == 3 * 2 * 5
 
@@ -313,8 +315,9 @@ def test_data_of_all_kinds_are_patterns_drawn_without_repetition(data):
     assert evaluate(Hopfield(8), Task(data, FLIP, 2), memories=2)["patterns"] == 2
 
 
-def test_a_read_only_array_is_taken_without_a_warning():
+def test_an_array_is_taken_without_a_copy_and_a_read_only_one_without_a_warning():
     array = BITS.numpy().copy()
+    assert ImagePatterns(array).images.data_ptr() == array.ctypes.data
     array.setflags(write=False)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

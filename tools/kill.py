@@ -4,7 +4,7 @@
 
 One process loads PyTorch and forks all others, so that 200 kills take a minute or two. Half of the kills come by the
 clock, the others at a line of Python among those that write files. Then each kind of work runs on a full disk, and two
-processes write one results file in 30 rounds. The exit status is 1 if anything was lost.
+processes write one results file in at most 30 rounds. The exit status is 1 if anything was lost.
 """
 
 from __future__ import annotations
@@ -144,10 +144,11 @@ def start(run: Callable[[], object], log: Path, line: int | None = None, largest
             try:
                 if largest is not None:
                     resource.setrlimit(resource.RLIMIT_FSIZE, (largest, largest))
-                if line is not None:
-                    die_at(line, log.with_name("lines"))
+                lines = None if line is None else die_at(line)
                 run()
                 sys.settrace(None)
+                if lines is not None:
+                    log.with_name("lines").write_text(str(len(lines)))
                 status = 0
             except BaseException:
                 traceback.print_exc(file=file)
@@ -155,24 +156,22 @@ def start(run: Callable[[], object], log: Path, line: int | None = None, largest
         os._exit(status)
 
 
-def die_at(last: int, count: Path) -> None:
-    """Kills this process at the so many-th line of what writes; with 0, counts the lines into a file."""
-    lines = 0
+def die_at(last: int) -> list[int]:
+    """Kills this process at the so many-th line of what writes; returns where the lines are noted as they are run."""
+    lines: list[int] = []
 
     def enter(frame, event, argument):
         return step if frame.f_code.co_filename.endswith(WRITING) else None
 
     def step(frame, event, argument):
-        nonlocal lines
-        lines += event == "line"
-        if not last:
-            os.pwrite(counted, str(lines).encode(), 0)
-        if lines == last:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if event == "line":
+            lines.append(frame.f_lineno)
+            if len(lines) == last:
+                os.kill(os.getpid(), signal.SIGKILL)
         return step
 
-    counted = os.open(count, os.O_CREAT | os.O_TRUNC | os.O_RDWR) if not last else -1
     sys.settrace(enter)
+    return lines
 
 
 def wait_for(process: int, log: Path) -> bool:
@@ -259,7 +258,7 @@ def main(arguments: list[str] | None = None) -> int:
             try:
                 print(kill(name, given.kills, Path(folder), random.Random(given.seed)), flush=True)
                 if name == "evaluation":
-                    print(two_writers(30, Path(folder)), flush=True)
+                    print(two_writers(min(30, given.kills), Path(folder)), flush=True)
             except (Lost, ValueError, OSError, RuntimeError) as error:
                 print(f"{name}: LOST: {error}", flush=True)
                 lost = True
