@@ -8,18 +8,16 @@ shape of a pattern.
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Callable, Sequence
+from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
-from torch.func import functional_call
-from torch.utils._pytree import tree_flatten, tree_unflatten
 
-from ebmm.layers import MemoryLayer
 from ebmm.memory import Memory, check_points
+from ebmm.network import check_layers, energies, recomputed, takes_a_batch, writable_names
+from ebmm.trial import try_network
 
 TERMS = ("energy", "gradient", "decay")
 
@@ -30,7 +28,7 @@ class EBMM(nn.Module):
     The module's parameters are what is meta-learned: the static weights, the initial writable weights
     θ̄ and all rates. What is written for one set of patterns is a :class:`ebmm.Memory` that ``write``
     returns. While gradients are enabled, both loops are recorded for the meta-gradient; under
-    ``torch.no_grad()`` nothing is kept.
+    ``torch.no_grad()`` and ``torch.inference_mode()`` nothing is kept.
 
     Args:
         energy: any module that maps (..., *S) to (...). If its writable parameters are those of whole
@@ -39,6 +37,7 @@ class EBMM(nn.Module):
             both: ``x.flatten(-2)``, ``x.unsqueeze(-3)``. An attribute ``pattern_shape``, where the energy has
             one, is the S that patterns are checked against. With an attribute ``own_writing_loss = True``,
             ``energy(x, writing=True)`` takes the place of the energy in the writing loss.
+            It is tried on a few points before its first use, and refused if it could give wrong numbers.
         writable: names of the parameters that are the memory, or of submodules whose parameters all
             are. ``None`` takes ``energy.writable``.
         write_steps: T, gradient steps of one ``write``; at least 1.
@@ -56,18 +55,17 @@ class EBMM(nn.Module):
             training step about twice as long; the energy term alone is often enough.
         decay_term: use ‖θ − θ̄‖² in the writing loss.
         write_rate: start value of the write rates of the energy, gradient and decay term, above 0;
-            one float, or a triple. What learns depends on the energy: for the energy term, 0.1 with
+            one number, or three. What learns depends on the energy: for the energy term, 0.1 with
             ``PredictiveEnergy`` and 0.005 to 0.02 with networks. Too large a rate saturates the reads and
             stops learning, or diverges.
         read_rate: start value of the read step size, above 0.
         recompute: keep only what goes into each write and read step, and run the step once more for the
-            meta-gradient. It is the same up to rounding, unless the energy draws random numbers;
-            training holds the activations of one step instead of T + K, and takes up to half as long again.
+            meta-gradient, the same up to rounding: training holds the activations of one step instead of
+            T + K, and takes up to half as long again.
 
     Raises:
-        ValueError: a writable name that does not exist; steps, rates or box out of range; batch
-            normalisation in the energy.
-        TypeError: an energy that is not a module.
+        ValueError, TypeError: an argument out of range, a writable name that does not exist, or layers in the
+            energy whose derivatives PyTorch has wrong.
 
     Example:
         >>> from ebmm.energies import PredictiveEnergy
@@ -101,110 +99,46 @@ class EBMM(nn.Module):
         super().__init__()
         if not isinstance(energy, nn.Module):
             raise TypeError(f"energy must be a torch.nn.Module, got {type(energy).__name__}")
-        if write_steps < 1 or read_steps < 1:
-            raise ValueError(f"write_steps and read_steps must be at least 1, got {write_steps} and {read_steps}")
-        if box is not None and not box[0] < box[1]:
-            raise ValueError(f"box must be (low, high) with low < high, got {box}")
         if projection not in ("clamp", "straight-through"):
             raise ValueError(f"projection must be 'clamp' or 'straight-through', got {projection!r}")
-        write_rates = (write_rate,) * len(TERMS) if isinstance(write_rate, float | int) else tuple(write_rate)
-        if len(write_rates) != len(TERMS) or min(*write_rates, read_rate) <= 0:
-            raise ValueError(
-                f"write_rate must be a positive float or one for each of {TERMS}, and read_rate positive, "
-                f"got {write_rate} and {read_rate}"
-            )
-        _warn_of_wrong_gradients(energy, gradient_term)
+        check_layers(energy, gradient_term)
 
         self.energy_network = energy
-        self.write_steps, self.read_steps = write_steps, read_steps
-        self.sequential, self.box, self.projection = sequential, box, projection
+        self.write_steps, self.read_steps = _steps("write_steps", write_steps), _steps("read_steps", read_steps)
+        self.sequential, self.projection = sequential, projection
+        self.box = None if box is None else _box(box)
         self.momentum, self.non_increasing = momentum, non_increasing
         self.gradient_term, self.decay_term = gradient_term, decay_term
         self.recompute = recompute
         self._writing = {"writing": True} if getattr(energy, "own_writing_loss", False) else {}
         self.pattern_shape: tuple[int, ...] | None = getattr(energy, "pattern_shape", None)
 
-        chosen = getattr(energy, "writable", None) if writable is None else writable
-        self.writable = _writable_names(energy, chosen)
+        self.writable = writable_names(energy, getattr(energy, "writable", None) if writable is None else writable)
         owners = [name.rpartition(".")[0] for name in self.writable]
-        self._layer = {
-            name: sorted(set(owners)).index(owner) for name, owner in zip(self.writable, owners, strict=True)
-        }
-        self._batched = all(_takes_a_batch(energy, owner, self.writable) for owner in owners)
+        layers = sorted(set(owners))
+        self._layer = {name: layers.index(owner) for name, owner in zip(self.writable, owners, strict=True)}
+        self._batched = all(takes_a_batch(energy, owner, self.writable) for owner in owners)
+        self._plain_attention, self._tried = False, set[tuple]()
 
         # Softplus of these are the write rates, (T, terms, layers); one for each layer, term and step.
-        start = torch.tensor([_inverse_softplus(rate) for rate in write_rates])
-        self.raw_write_rates = nn.Parameter(start[None, :, None].repeat(write_steps, 1, len(set(owners))))
-        self.raw_read_rate = nn.Parameter(torch.tensor(_inverse_softplus(read_rate)))
+        start = torch.tensor([_inverse_softplus(rate) for rate in _rates("write_rate", write_rate, len(TERMS))])
+        self.raw_write_rates = nn.Parameter(start[None, :, None].repeat(self.write_steps, 1, len(layers)))
+        raw_read_rate = _inverse_softplus(*_rates("read_rate", read_rate, 1))
+        self.raw_read_rate = nn.Parameter(torch.tensor(raw_read_rate))
         # With non-increasing steps these are the logits of γ⁽ᵏ⁾/γ⁽ᵏ⁻¹⁾; else the free step sizes.
-        later = 3.0 if non_increasing else _inverse_softplus(read_rate)
-        self.raw_read_rates = nn.Parameter(torch.full((read_steps - 1,), later))
+        later = 3.0 if non_increasing else raw_read_rate
+        self.raw_read_rates = nn.Parameter(torch.full((self.read_steps - 1,), later))
         if momentum:
-            self.raw_momentum = nn.Parameter(torch.full((read_steps - 1,), later if non_increasing else -1.0))
+            self.raw_momentum = nn.Parameter(torch.full((self.read_steps - 1,), later if non_increasing else -1.0))
             with torch.no_grad():
                 self.raw_momentum[:1] = -1.0
 
     def extra_repr(self) -> str:
-        names = [
-            "writable",
-            "write_steps",
-            "read_steps",
-            "sequential",
-            "box",
-            "projection",
-            "momentum",
-            "non_increasing",
-        ]
+        names = ["writable", "write_steps", "read_steps", "sequential", "box", "projection"]
         names += ["momentum", "non_increasing", "gradient_term", "decay_term"]
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
-    # What a memory is
-
-    @property
-    def memory_floats(self) -> int:
-        """How many floats one memory holds: all writable parameters, biases included."""
-        return sum(self.energy_network.get_parameter(name).numel() for name in self.writable)
-
-    def initial_memory(self, batch_size: int = 1) -> Memory:
-        """B empty memories: the meta-learned initial weights θ̄, before anything is written."""
-        parameters = {name: self.energy_network.get_parameter(name) for name in self.writable}
-        return Memory({name: p.expand(batch_size, *p.shape) for name, p in parameters.items()})
-
-    # Learned rates
-
-    def write_rates(self) -> Tensor:
-        """Rates of the writing loss, positive, (T, 3, layers); terms in the order energy, gradient, decay."""
-        return F.softplus(self.raw_write_rates)
-
-    def read_rates(self) -> Tensor:
-        """Step sizes γ⁽ᵏ⁾ of reading, positive, (K,)."""
-        first = F.softplus(self.raw_read_rate)[None]
-        if self.non_increasing:
-            return torch.cat([first, first * torch.cumprod(torch.sigmoid(self.raw_read_rates), 0)])
-        return torch.cat([first, F.softplus(self.raw_read_rates)])
-
-    def momentum_rates(self) -> Tensor:
-        """Momentum of each read step, in [0, 1), (K,); the first is 0, since nothing moves yet."""
-        zero = self.raw_read_rate.new_zeros(1)
-        if not self.momentum:
-            return zero.expand(self.read_steps)
-        rates = torch.sigmoid(self.raw_momentum)
-        return torch.cat([zero, torch.cumprod(rates, 0) if self.non_increasing else rates])
-
-    # Energy, writing, reading
-
-    def energy(self, x: Tensor, memory: Memory) -> Tensor:
-        """Energy ``E(x; θ)`` of points under each memory.
-
-        Args:
-            x: (B, Q, *S), the model's dtype, in the box.
-            memory: B memories.
-
-        Returns:
-            (B, Q).
-        """
-        self._check(x, "x", memory)
-        return self._energy(x, dict(memory))
+    # Writing
 
     def write(self, patterns: Tensor, memory: Memory | None = None, trajectory: bool = False):
         """Write patterns by T gradient steps on the writing loss (equations 3 and 4; chapters 3 and 4).
@@ -215,87 +149,32 @@ class EBMM(nn.Module):
         Args:
             patterns: (B, N, *S), the model's dtype, in the box; N patterns into each of B memories. They
                 are constants: no gradient reaches them.
-            memory: go on writing into this one; ``None`` starts from the meta-learned θ̄.
+            memory: go on writing into this one, which stays as it is; ``None`` starts from the meta-learned θ̄.
             trajectory: also return the memory after each step.
 
         Returns:
             B memories, and with ``trajectory`` also a list of T + 1 (``sequential``: N · T + 1), the start
             first, the result last.
-            The memory given is unchanged.
 
         Raises:
             TypeError, ValueError: patterns of a wrong shape, dtype, device or range, NaN, or empty; an
-                energy that does not give one scalar each.
+                energy that gives no scalar each, has no gradients, or depends on other points, chance or state.
         """
         self._check(patterns, "patterns", memory)
         keep = torch.is_grad_enabled()
-        initial, static = dict(self.initial_memory(patterns.shape[0])), self._static()
-        memories = [Memory(initial if memory is None else self._weights_of(memory))]
-        with torch.enable_grad():
+        with torch.inference_mode(False):  # which also enables gradients
+            patterns = _recordable(patterns)
+            self._try(patterns, keep)
+            initial, static = dict(self.initial_memory(patterns.shape[0])), self._static()
+            weights = initial if memory is None else self._weights_of(memory)
+            memories = [Memory({name: _recordable(weight) for name, weight in weights.items()})]
             for group in patterns.split(1, 1) if self.sequential else (patterns,):
                 for rates in self.write_rates():
-                    weights = self._run(self._write_step, keep, group, dict(memories[-1]), static, initial, rates)
-                    written = Memory(dict(zip(self.writable, weights, strict=True)))
+                    updated = self._run(self._write_step, keep, group, dict(memories[-1]), static, initial, rates)
+                    written = Memory(dict(zip(self.writable, updated, strict=True)))
                     memories = [*memories, written] if trajectory else [written]
-        memories = memories if keep else [one.detach() for one in memories]
+            memories = memories if keep else [one.detach() for one in memories]
         return (memories[-1], memories) if trajectory else memories[-1]
-
-    def read(self, query: Tensor, memory: Memory, trajectory: bool = False):
-        """Read by K steps of projected gradient descent on the energy (equation 1; chapter 2).
-
-        Args:
-            query: (B, Q, *S), the model's dtype, in the box; Q queries to each of B memories.
-            memory: B memories.
-            trajectory: also return all iterates.
-
-        Returns:
-            (B, Q, *S), and with ``trajectory`` also (K+1, B, Q, *S): the query first, what is read last.
-
-        Raises:
-            TypeError, ValueError: as for ``write``.
-        """
-        self._check(query, "query", memory)
-        keep = torch.is_grad_enabled()
-        weights, static = self._weights_of(memory), self._static()
-        x, velocity, iterates = query, torch.zeros_like(query), [query]
-        with torch.enable_grad():
-            for rate, momentum in zip(self.read_rates(), self.momentum_rates(), strict=True):
-                x, velocity = self._run(self._read_step, keep, x, velocity, weights, static, rate, momentum)
-                if not keep:
-                    x, velocity = x.detach(), velocity.detach()
-                iterates.append(x)
-        return (x, torch.stack(iterates)) if trajectory else x
-
-    # Steps of the two loops
-
-    def _energy(self, x: Tensor, weights: dict[str, Tensor], **options) -> Tensor:
-        """Energies (B, N) of x (B, N, *S), each memory under its own weights."""
-
-        def of_one(weights, x):
-            return functional_call(self.energy_network, weights, (x,), options)
-
-        try:
-            if self._batched:
-                energy = of_one(weights, x)
-            else:
-                own = {name: 0 if name in self.writable else None for name in weights}
-                energy = torch.vmap(of_one, in_dims=(own, 0))(weights, x)
-        except RuntimeError as error:
-            called = tuple(x.shape) if self._batched else f"{tuple(x.shape[1:])} (under torch.vmap, one memory)"
-            raise RuntimeError(f"the energy network failed on x of shape {called}: {error}") from error
-        if energy.shape != x.shape[:2]:
-            raise ValueError(
-                f"the energy network must map (B, N, *S) to one scalar each, (B, N): for x of shape "
-                f"{tuple(x.shape)} expected {tuple(x.shape[:2])}, got {tuple(energy.shape)}"
-            )
-        return energy
-
-    def _run(self, step: Callable, keep: bool, *inputs) -> tuple[Tensor, ...]:
-        """One step of a loop, recorded if ``keep``; ``recompute`` puts the recording off until it is needed."""
-        if not (keep and self.recompute):
-            return step(keep, *inputs)
-        tensors, structure = tree_flatten(inputs)
-        return _Recomputed.apply(lambda keep, *tensors: step(keep, *tree_unflatten(tensors, structure)), *tensors)
 
     def _write_step(
         self,
@@ -337,6 +216,36 @@ class EBMM(nn.Module):
             updated.append(weight)
         return tuple(updated)
 
+    # Reading
+
+    def read(self, query: Tensor, memory: Memory, trajectory: bool = False):
+        """Read by K steps of projected gradient descent on the energy (equation 1; chapter 2).
+
+        Args:
+            query: (B, Q, *S), the model's dtype, in the box; Q queries to each of B memories.
+            memory: B memories.
+            trajectory: also return all iterates.
+
+        Returns:
+            (B, Q, *S), and with ``trajectory`` also (K+1, B, Q, *S): the query first, what is read last.
+
+        Raises:
+            TypeError, ValueError: as for ``write``.
+        """
+        self._check(query, "query", memory)
+        keep = torch.is_grad_enabled()
+        with torch.inference_mode(False):  # which also enables gradients
+            query, weights, static = _recordable(query), self._weights_of(memory), self._static()
+            weights = {name: _recordable(weight) for name, weight in weights.items()}
+            self._try(query, keep)
+            x, velocity, iterates = query, torch.zeros_like(query), [query]
+            for rate, momentum in zip(self.read_rates(), self.momentum_rates(), strict=True):
+                x, velocity = self._run(self._read_step, keep, x, velocity, weights, static, rate, momentum)
+                if not keep:
+                    x, velocity = x.detach(), velocity.detach()
+                iterates.append(x)
+        return (x, torch.stack(iterates)) if trajectory else x
+
     def _read_step(
         self,
         keep: bool,
@@ -360,6 +269,72 @@ class EBMM(nn.Module):
         projected = x.clamp(*self.box)
         return projected if self.projection == "clamp" else projected.detach() + (x - x.detach())
 
+    # Energy
+
+    def energy(self, x: Tensor, memory: Memory) -> Tensor:
+        """Energy ``E(x; θ)`` of points (B, Q, *S), in the box, under each of B memories: (B, Q)."""
+        self._check(x, "x", memory)
+        keep = torch.is_grad_enabled()
+        with torch.inference_mode(False):
+            x = _recordable(x)
+            weights = {name: _recordable(weight) for name, weight in self._weights_of(memory).items()}
+            self._try(x, keep)
+            with torch.set_grad_enabled(keep):
+                return self._energy(x, weights)
+
+    def _energy(self, x: Tensor, weights: dict[str, Tensor], **options) -> Tensor:
+        return energies(self.energy_network, weights, x, self.writable, self._batched, self._plain_attention, **options)
+
+    def _try(self, points: Tensor, keep: bool) -> None:
+        """Before an energy is first used: how to call it, and whether it can be written and read at all."""
+        network, twice = self.energy_network, keep or self.gradient_term
+        key = points.shape[2:], twice, *(module.training for module in network.modules())
+        if key not in self._tried:
+            with torch.autocast(points.device.type, enabled=False):
+                self._batched, self._plain_attention = try_network(
+                    network, self.writable, points, self.box, self._batched, twice, bool(self._writing)
+                )
+            self._tried.add(key)
+
+    # What a memory is
+
+    @property
+    def memory_floats(self) -> int:
+        """How many floats one memory holds: all writable parameters, biases included."""
+        return sum(self.energy_network.get_parameter(name).numel() for name in self.writable)
+
+    def initial_memory(self, batch_size: int = 1) -> Memory:
+        """B empty memories: the meta-learned initial weights θ̄, before anything is written."""
+        parameters = {name: self.energy_network.get_parameter(name) for name in self.writable}
+        return Memory({name: p.expand(batch_size, *p.shape) for name, p in parameters.items()})
+
+    # Learned rates
+
+    def write_rates(self) -> Tensor:
+        """Rates of the writing loss, positive, (T, 3, layers); terms in the order energy, gradient, decay."""
+        return F.softplus(self.raw_write_rates)
+
+    def read_rates(self) -> Tensor:
+        """Step sizes γ⁽ᵏ⁾ of reading, positive, (K,)."""
+        first = F.softplus(self.raw_read_rate)[None]
+        if self.non_increasing:
+            return torch.cat([first, first * torch.cumprod(torch.sigmoid(self.raw_read_rates), 0)])
+        return torch.cat([first, F.softplus(self.raw_read_rates)])
+
+    def momentum_rates(self) -> Tensor:
+        """Momentum of each read step, in [0, 1), (K,); the first is 0, since nothing moves yet."""
+        zero = self.raw_read_rate.new_zeros(1)
+        if not self.momentum:
+            return zero.expand(self.read_steps)
+        rates = torch.sigmoid(self.raw_momentum)
+        return torch.cat([zero, torch.cumprod(rates, 0) if self.non_increasing else rates])
+
+    # Steps and checks
+
+    def _run(self, step: Callable, keep: bool, *inputs) -> tuple[Tensor, ...]:
+        """One step of a loop, recorded if ``keep``; ``recompute`` puts the recording off until it is needed."""
+        return recomputed(step, *inputs) if keep and self.recompute else step(keep, *inputs)
+
     def _weights_of(self, memory: Memory) -> dict[str, Tensor]:
         if set(memory) != set(self.writable):
             raise ValueError(f"this model's memory holds {list(self.writable)}, got a memory that holds {list(memory)}")
@@ -375,70 +350,35 @@ class EBMM(nn.Module):
         check_points(x, self.pattern_shape, name, low, high, like, batch)
 
 
-class _Recomputed(torch.autograd.Function):
-    """A step of which only the inputs are kept: it runs unrecorded, and once more, recorded, in the backward pass.
+def _recordable(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of one that was made under ``torch.inference_mode()`` and takes part in no gradient."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
-    ``torch.utils.checkpoint`` runs the step again for each gradient taken inside it, twice as slow in all,
-    and what those runs leave unused stays: with the gradient term, half of everything.
-    """
 
-    @staticmethod
-    def forward(ctx, step, *inputs):
-        ctx.step = step
-        ctx.save_for_backward(*inputs)
-        kind = inputs[0].device.type
-        ctx.autocast = {
-            "device_type": kind,
-            "dtype": torch.get_autocast_dtype(kind),
-            "enabled": torch.is_autocast_enabled(kind),
-        }
-        with torch.enable_grad():
-            return tuple(output.detach() for output in step(False, *inputs))
+def _steps(name: str, value) -> int:
+    if not isinstance(value, Real) or value != int(value):
+        raise TypeError(f"{name} must be a whole number, got {value!r}")
+    if value < 1:
+        raise ValueError(f"{name} must be at least 1, got {value}")
+    return int(value)
 
-    @staticmethod
-    @once_differentiable
-    def backward(ctx, *slopes):
-        needed = ctx.needs_input_grad[1:]
-        inputs = [tensor.detach().requires_grad_(need) for tensor, need in zip(ctx.saved_tensors, needed, strict=True)]
-        with torch.enable_grad(), torch.autocast(**ctx.autocast):
-            outputs = ctx.step(True, *inputs)
-        leaves = [tensor for tensor in inputs if tensor.requires_grad]
-        gradients = iter(torch.autograd.grad(outputs, leaves, slopes, allow_unused=True))
-        return None, *(next(gradients) if need else None for need in needed)
+
+def _box(box) -> tuple[float, float]:
+    numbers = tuple(map(float, box))
+    if len(numbers) != 2 or not numbers[0] < numbers[1]:
+        raise ValueError(f"box must be (low, high) with low < high, got {box}")
+    return numbers
+
+
+def _rates(name: str, given, number: int) -> list[float]:
+    """One positive number, or as many as there are terms."""
+    single = isinstance(given, Real) or getattr(given, "ndim", None) == 0
+    rates = [float(rate) for rate in ([given] * number if single else given)]
+    if len(rates) != number or not all(0 < rate < math.inf for rate in rates):
+        each = f" or one for each of {TERMS}" if number > 1 else ""
+        raise ValueError(f"{name} must be a positive number{each}, got {given}")
+    return rates
 
 
 def _inverse_softplus(value: float) -> float:
-    return math.log(math.expm1(value))
-
-
-def _writable_names(energy: nn.Module, writable: Sequence[str] | str | None) -> tuple[str, ...]:
-    """Names of the writable parameters; a submodule's name stands for all its parameters."""
-    available = [name for name, _ in energy.named_parameters()]
-    if not writable:
-        raise ValueError(f"name the writable parameters of the energy: writable=[...] out of {available}")
-    names = []
-    for wanted in [writable] if isinstance(writable, str) else writable:
-        found = [name for name in available if name == wanted or name.startswith(wanted + ".")]
-        if not found:
-            raise ValueError(f"the energy has no parameter or submodule {wanted!r}: choose from {available}")
-        names += [name for name in found if name not in names]
-    return tuple(names)
-
-
-def _takes_a_batch(energy: nn.Module, owner: str, writable: tuple[str, ...]) -> bool:
-    """Whether a submodule is a memory layer with all of its parameters writable, none left unbatched."""
-    layer = energy.get_submodule(owner)
-    names = [f"{owner}.{name}" if owner else name for name, _ in layer.named_parameters(recurse=False)]
-    return isinstance(layer, MemoryLayer) and set(names) <= set(writable)
-
-
-def _warn_of_wrong_gradients(energy: nn.Module, gradient_term: bool) -> None:
-    if any(isinstance(module, nn.modules.batchnorm._BatchNorm) for module in energy.modules()):
-        raise ValueError("batch normalisation has no right meta-gradient: use ebmm.layers.LayerNorm or nn.GroupNorm")
-    wrong = (nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
-    if gradient_term and any(isinstance(module, wrong) for module in energy.modules()):
-        warnings.warn(
-            "torch.nn.LayerNorm and InstanceNorm give wrong third-order gradients, which the gradient term needs: "
-            "use ebmm.layers.LayerNorm, nn.RMSNorm or nn.GroupNorm(1, ...), or gradient_term=False",
-            stacklevel=3,
-        )
+    return math.log(math.expm1(value)) if value < 30 else value + math.log1p(-math.exp(-value))
