@@ -22,11 +22,6 @@ class MemoryLayer(nn.Module):
 class MemoryLinear(MemoryLayer):
     """Affine map ``y = x Wᵀ + b`` whose weights may differ by memory (paper, appendix B).
 
-    Args:
-        in_features: size of each input, at least 1.
-        out_features: size of each output, at least 1.
-        bias: whether to add ``b``.
-
     Shape:
         x: (B, N, in_features), or any leading shape while the weights are not batched.
         weight: (out_features, in_features) or (B, out_features, in_features).
@@ -61,9 +56,6 @@ class MemorySymmetric(MemoryLayer):
     A Hopfield network's memory is such a matrix, so this layer costs what a Hopfield network costs.
     Each off-diagonal entry is stored once, as √2 times its value in M, so that a gradient step on the stored
     triangle is the same step on the full matrix, symmetrised.
-
-    Args:
-        features: d, the size of input and output.
 
     Shape:
         x: (B, N, d), or any leading shape while the weights are not batched.
@@ -186,10 +178,6 @@ class LayerNorm(nn.Module):
     ``torch.nn.LayerNorm`` gives silently wrong third-order gradients with respect to its input
     (PyTorch issue 175754), and the gradient term of the writing loss makes the meta-gradient third
     order. This one is right at any order.
-
-    Args:
-        features: size of the last dimension.
-        eps: added to the variance.
 
     Shape:
         x and returned tensor: (..., features).

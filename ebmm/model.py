@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from numbers import Real
 
 import torch
@@ -16,56 +17,47 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ebmm.memory import Memory, check_points
-from ebmm.network import check_layers, energies, recomputed, takes_a_batch, writable_names
+from ebmm.network import check_layers, energies, recomputed, recordable, takes_a_batch, writable_names
 from ebmm.trial import try_network
 
 TERMS = ("energy", "gradient", "decay")
+Weights = dict[str, Tensor]
 
 
 class EBMM(nn.Module):
     """A memory in the weights of any energy network, with meta-learned writing and reading.
 
-    The module's parameters are what is meta-learned: the static weights, the initial writable weights
-    θ̄ and all rates. What is written for one set of patterns is a :class:`ebmm.Memory` that ``write``
-    returns. While gradients are enabled, both loops are recorded for the meta-gradient; under
-    ``torch.no_grad()`` and ``torch.inference_mode()`` nothing is kept.
+    The module's parameters are what is meta-learned: the static weights, the initial writable weights θ̄ and all
+    rates. What is written is a :class:`ebmm.Memory`, a value. While gradients are enabled, both loops are recorded
+    for the meta-gradient; under ``torch.no_grad()`` and ``torch.inference_mode()`` nothing is kept.
 
     Args:
-        energy: any module that maps (..., *S) to (...). If its writable parameters are those of whole
-            layers from :mod:`ebmm.layers`, it is called once for all memories, with (B, N, *S); otherwise
-            through ``torch.vmap``, with one memory's (N, *S). Count dimensions from the end, and it serves
-            both: ``x.flatten(-2)``, ``x.unsqueeze(-3)``. An attribute ``pattern_shape``, where the energy has
-            one, is the S that patterns are checked against. With an attribute ``own_writing_loss = True``,
-            ``energy(x, writing=True)`` takes the place of the energy in the writing loss.
-            It is tried on a few points before its first use, and refused if it could give wrong numbers.
+        energy: any module that maps (..., *S) to (...). If its writable parameters are those of whole layers from
+            :mod:`ebmm.layers`, it is called once for all memories, with (B, N, *S); otherwise through
+            ``torch.vmap``, with one memory's (N, *S). Count dimensions from the end, and it serves both:
+            ``x.flatten(-2)``, ``x.unsqueeze(-3)``. An attribute ``pattern_shape`` is the S that patterns are checked
+            against. With ``own_writing_loss = True``, ``energy(x, writing=True)`` takes the energy's place in writing.
+            Before its first use it is tried on a few points, and refused if it could give wrong numbers.
         writable: names of the parameters that are the memory, or of submodules whose parameters all
             are. ``None`` takes ``energy.writable``.
-        write_steps: T, gradient steps of one ``write``; at least 1.
-        read_steps: K, gradient steps of one ``read``; at least 1.
+        write_steps, read_steps: T and K, gradient steps of one ``write`` and one ``read``; at least 1.
         sequential: write the patterns one after another, T steps each, instead of T steps on their mean.
             Then what is written already shapes where the next pattern goes (chapter 5).
         box: (low, high), where patterns and queries lie; reading is projected onto it after each
             step. ``None``: no bounds and no projection.
-        projection: ``"clamp"`` passes no gradient outside the box; ``"straight-through"`` clamps the
-            value and passes the gradient unchanged, so that reads which end at the walls still receive
-            one, at the risk of divergence.
+        projection: ``"clamp"`` passes no gradient outside the box; ``"straight-through"`` clamps the value and passes
+            the gradient unchanged, so that reads at the walls still receive one, at the risk of divergence.
         momentum: use Nesterov momentum while reading.
         non_increasing: let no read step be larger than the one before.
         gradient_term: use ‖∇ₓE‖² in the writing loss. It makes the meta-gradient third order, and a
             training step about twice as long; the energy term alone is often enough.
         decay_term: use ‖θ − θ̄‖² in the writing loss.
-        write_rate: start value of the write rates of the energy, gradient and decay term, above 0;
-            one number, or three. What learns depends on the energy: for the energy term, 0.1 with
-            ``PredictiveEnergy`` and 0.005 to 0.02 with networks. Too large a rate saturates the reads and
-            stops learning, or diverges.
+        write_rate: start value of the write rates of the energy, gradient and decay term, above 0; one number, or
+            three. For the energy term, 0.1 learns with ``PredictiveEnergy`` and 0.005 to 0.02 with networks. Too
+            large a rate saturates the reads and stops learning, or diverges.
         read_rate: start value of the read step size, above 0.
-        recompute: keep only what goes into each write and read step, and run the step once more for the
-            meta-gradient, the same up to rounding: training holds the activations of one step instead of
-            T + K, and takes up to half as long again.
-
-    Raises:
-        ValueError, TypeError: an argument out of range, a writable name that does not exist, or layers in the
-            energy whose derivatives PyTorch has wrong.
+        recompute: keep only what goes into each step, and run the step once more for the meta-gradient, the same up
+            to rounding: training holds the activations of one step instead of T + K, for up to half the time more.
 
     Example:
         >>> from ebmm.energies import PredictiveEnergy
@@ -147,8 +139,7 @@ class EBMM(nn.Module):
         each writable layer, term and step.
 
         Args:
-            patterns: (B, N, *S), the model's dtype, in the box; N patterns into each of B memories. They
-                are constants: no gradient reaches them.
+            patterns: (B, N, *S), the model's dtype, in the box; they are constants that no gradient reaches.
             memory: go on writing into this one, which stays as it is; ``None`` starts from the meta-learned θ̄.
             trajectory: also return the memory after each step.
 
@@ -157,17 +148,17 @@ class EBMM(nn.Module):
             first, the result last.
 
         Raises:
-            TypeError, ValueError: patterns of a wrong shape, dtype, device or range, NaN, or empty; an
-                energy that gives no scalar each, has no gradients, or depends on other points, chance or state.
+            TypeError, ValueError, RuntimeError: wrong patterns, or an energy that cannot be written or read, at its
+                first use: without gradients, or dependent on other points, on chance, or on what it keeps.
         """
         self._check(patterns, "patterns", memory)
         keep = torch.is_grad_enabled()
         with torch.inference_mode(False):  # which also enables gradients
-            patterns = _recordable(patterns)
+            patterns = recordable(patterns)
             self._try(patterns, keep)
             initial, static = dict(self.initial_memory(patterns.shape[0])), self._static()
             weights = initial if memory is None else self._weights_of(memory)
-            memories = [Memory({name: _recordable(weight) for name, weight in weights.items()})]
+            memories = [Memory({name: recordable(weight) for name, weight in weights.items()})]
             for group in patterns.split(1, 1) if self.sequential else (patterns,):
                 for rates in self.write_rates():
                     updated = self._run(self._write_step, keep, group, dict(memories[-1]), static, initial, rates)
@@ -177,13 +168,7 @@ class EBMM(nn.Module):
         return (memories[-1], memories) if trajectory else memories[-1]
 
     def _write_step(
-        self,
-        keep: bool,
-        patterns: Tensor,
-        weights: dict[str, Tensor],
-        static: dict[str, Tensor],
-        initial: dict[str, Tensor],
-        rates: Tensor,
+        self, keep: bool, patterns: Tensor, weights: Weights, static: Weights, initial: Weights, rates: Tensor
     ) -> tuple[Tensor, ...]:
         """One gradient step on the writing loss; ``rates`` is (3, layers)."""
         # A fresh leaf each step: a leaf shared by all steps would let ∇ₓE differentiate through earlier writes.
@@ -194,23 +179,17 @@ class EBMM(nn.Module):
         }
         leaves = list(weights.values())
         energy = self._energy(x, weights | static, **self._writing)
-        steps = [
-            torch.autograd.grad(
-                energy.mean(1).sum(), leaves, create_graph=keep, retain_graph=True, materialize_grads=True
-            )
-        ]
+        gradient = partial(torch.autograd.grad, create_graph=keep, materialize_grads=True)
+        of_energy = gradient(energy.mean(1).sum(), leaves, retain_graph=True)
         if self.gradient_term:
             (slope,) = torch.autograd.grad(energy.sum(), x, create_graph=True)
-            squared_norm = slope.flatten(2).square().sum(-1)
-            steps.append(
-                torch.autograd.grad(squared_norm.mean(1).sum(), leaves, create_graph=keep, materialize_grads=True)
-            )
+            of_squared_slope = gradient(slope.flatten(2).square().sum(-1).mean(1).sum(), leaves)
         updated = []
         for i, (name, weight) in enumerate(weights.items()):
             energy_rate, gradient_rate, decay_rate = rates[:, self._layer[name]]
-            weight = weight - energy_rate * steps[0][i]
+            weight = weight - energy_rate * of_energy[i]
             if self.gradient_term:
-                weight = weight - gradient_rate * steps[1][i]
+                weight = weight - gradient_rate * of_squared_slope[i]
             if self.decay_term:
                 weight = weight - decay_rate * 2 * (leaves[i] - initial[name])
             updated.append(weight)
@@ -228,15 +207,12 @@ class EBMM(nn.Module):
 
         Returns:
             (B, Q, *S), and with ``trajectory`` also (K+1, B, Q, *S): the query first, what is read last.
-
-        Raises:
-            TypeError, ValueError: as for ``write``.
         """
         self._check(query, "query", memory)
         keep = torch.is_grad_enabled()
         with torch.inference_mode(False):  # which also enables gradients
-            query, weights, static = _recordable(query), self._weights_of(memory), self._static()
-            weights = {name: _recordable(weight) for name, weight in weights.items()}
+            query, weights, static = recordable(query), self._weights_of(memory), self._static()
+            weights = {name: recordable(weight) for name, weight in weights.items()}
             self._try(query, keep)
             x, velocity, iterates = query, torch.zeros_like(query), [query]
             for rate, momentum in zip(self.read_rates(), self.momentum_rates(), strict=True):
@@ -247,14 +223,7 @@ class EBMM(nn.Module):
         return (x, torch.stack(iterates)) if trajectory else x
 
     def _read_step(
-        self,
-        keep: bool,
-        x: Tensor,
-        velocity: Tensor,
-        weights: dict[str, Tensor],
-        static: dict[str, Tensor],
-        rate: Tensor,
-        momentum: Tensor,
+        self, keep: bool, x: Tensor, velocity: Tensor, weights: Weights, static: Weights, rate: Tensor, momentum: Tensor
     ) -> tuple[Tensor, ...]:
         """One step down the energy from where the momentum leads, and the velocity after it."""
         ahead = x + momentum * velocity
@@ -276,13 +245,13 @@ class EBMM(nn.Module):
         self._check(x, "x", memory)
         keep = torch.is_grad_enabled()
         with torch.inference_mode(False):
-            x = _recordable(x)
-            weights = {name: _recordable(weight) for name, weight in self._weights_of(memory).items()}
+            x = recordable(x)
+            weights = {name: recordable(weight) for name, weight in self._weights_of(memory).items()}
             self._try(x, keep)
             with torch.set_grad_enabled(keep):
                 return self._energy(x, weights)
 
-    def _energy(self, x: Tensor, weights: dict[str, Tensor], **options) -> Tensor:
+    def _energy(self, x: Tensor, weights: Weights, **options) -> Tensor:
         return energies(self.energy_network, weights, x, self.writable, self._batched, self._plain_attention, **options)
 
     def _try(self, points: Tensor, keep: bool) -> None:
@@ -335,12 +304,12 @@ class EBMM(nn.Module):
         """One step of a loop, recorded if ``keep``; ``recompute`` puts the recording off until it is needed."""
         return recomputed(step, *inputs) if keep and self.recompute else step(keep, *inputs)
 
-    def _weights_of(self, memory: Memory) -> dict[str, Tensor]:
+    def _weights_of(self, memory: Memory) -> Weights:
         if set(memory) != set(self.writable):
             raise ValueError(f"this model's memory holds {list(self.writable)}, got a memory that holds {list(memory)}")
         return {name: memory[name] for name in self.writable}
 
-    def _static(self) -> dict[str, Tensor]:
+    def _static(self) -> Weights:
         return {name: p for name, p in self.energy_network.named_parameters() if name not in self.writable}
 
     def _check(self, x: Tensor, name: str, memory: Memory | None) -> None:
@@ -350,34 +319,27 @@ class EBMM(nn.Module):
         check_points(x, self.pattern_shape, name, low, high, like, batch)
 
 
-def _recordable(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy of one that was made under ``torch.inference_mode()`` and takes part in no gradient."""
-    return tensor.clone() if tensor.is_inference() else tensor
-
-
-def _steps(name: str, value) -> int:
-    if not isinstance(value, Real) or value != int(value):
-        raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return int(value)
+def _steps(name: str, given) -> int:
+    if not isinstance(given, Real) or float(given) % 1 != 0 or given < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1, got {given!r}")
+    return int(float(given))
 
 
 def _box(box) -> tuple[float, float]:
-    numbers = tuple(map(float, box))
+    numbers = [float(number) for number in box] if hasattr(box, "__len__") else []
     if len(numbers) != 2 or not numbers[0] < numbers[1]:
         raise ValueError(f"box must be (low, high) with low < high, got {box}")
-    return numbers
+    return numbers[0], numbers[1]
 
 
 def _rates(name: str, given, number: int) -> list[float]:
     """One positive number, or as many as there are terms."""
-    single = isinstance(given, Real) or getattr(given, "ndim", None) == 0
-    rates = [float(rate) for rate in ([given] * number if single else given)]
-    if len(rates) != number or not all(0 < rate < math.inf for rate in rates):
+    single = isinstance(given, Real | str) or getattr(given, "ndim", None) == 0
+    rates = [given] * number if single else list(given)
+    if len(rates) != number or any(isinstance(rate, str) or not 0 < float(rate) < math.inf for rate in rates):
         each = f" or one for each of {TERMS}" if number > 1 else ""
-        raise ValueError(f"{name} must be a positive number{each}, got {given}")
-    return rates
+        raise ValueError(f"{name} must be a positive number{each}, got {given!r}")
+    return [float(rate) for rate in rates]
 
 
 def _inverse_softplus(value: float) -> float:

@@ -124,6 +124,11 @@ def _attention_from_products() -> Iterator[None]:
         torch.backends.mha.set_fastpath_enabled(fast)
 
 
+def recordable(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of one that was made under ``torch.inference_mode()`` and takes part in no gradient."""
+    return tensor.clone() if tensor.is_inference() else tensor
+
+
 def recomputed(step: Callable[..., tuple[Tensor, ...]], *inputs) -> tuple[Tensor, ...]:
     """``step(True, *inputs)``, of which only the inputs are kept for the backward pass; it runs once more there."""
     tensors, structure = tree_flatten(inputs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from functools import partial
 
 import torch
@@ -57,13 +58,13 @@ def try_network(
     x = _points_near(points, box).requires_grad_()
     weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
     weights = {name: _moved(w.expand(2, *w.shape) if name in writable else w) for name, w in weights.items()}
-    leaves = {name: weights[name].requires_grad_() for name in writable}
+    leaves = {name: weights[name] for name in writable}
     losses: list[dict[str, bool]] = [{}, {"writing": True}] if own_writing_loss else [{}]
 
     def attempt(batched: bool) -> tuple[bool, bool]:
         attention = False
         for options in losses:
-            with _Calls() as calls, _NoDraws():
+            with _Calls() as calls, _NoDraws() if batched else nullcontext():  # torch.vmap refuses draws itself
                 first = partial(energies, network, weights, x, writable, batched, True, **options)
                 _check_repeats(network, first)
             attention |= calls.attention
@@ -101,9 +102,8 @@ def _check_gradients(every: Tensor, x: Tensor, leaves: list[Tensor], of_x: bool,
     """First derivatives must not vanish where they are needed, and second ones must exist."""
     if not every.requires_grad:
         raise ValueError("the energy has no gradient: it depends neither on x nor on its weights, or is detached")
-    slopes = torch.autograd.grad(
-        every.sum(), [x, *leaves], create_graph=twice, retain_graph=True, materialize_grads=True
-    )
+    total = (every * _spread(every)).sum()  # a plain sum of shares would have no gradient
+    slopes = torch.autograd.grad(total, [x, *leaves], create_graph=twice, retain_graph=True, materialize_grads=True)
     for name, needed, parts in (("x", of_x, slopes[:1]), ("its writable weights", of_weights, slopes[1:])):
         if needed and not any(bool((part != 0).any()) for part in parts):
             raise ValueError(
@@ -178,7 +178,9 @@ def _points_near(points: Tensor, box: tuple[float, float] | None) -> Tensor:
 
 def _moved(weight: Tensor) -> Tensor:
     """Weights by up to a tenth away, so that nothing is zero or equal by chance."""
-    return torch.where(weight == 0, 0.01, 0.1 * weight) * _spread(weight) + weight
+    if not weight.is_floating_point():
+        return weight
+    return (torch.where(weight == 0, 0.01, 0.1 * weight) * _spread(weight) + weight).requires_grad_()
 
 
 def _spread(like: Tensor) -> Tensor:
@@ -238,7 +240,7 @@ def _check_repeats(network: nn.Module, call: Callable[[], Tensor]) -> None:
         _restore(modules, start)
         if "random operation" in str(error):  # what torch.vmap says of it
             raise ValueError(RANDOM) from error
-        if "inplace arithmetic" in str(error):
+        if "inplace arithmetic" in str(error) or "match the broadcast shape" in str(error):
             raise ValueError(CHANGES.format("a buffer")) from error
         raise
 
