@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from ebmm.network import energies
 
 ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
 RECURRENT = {"lstm": "nn.LSTM", "gru": "nn.GRU", "rnn_tanh": "nn.RNN", "rnn_relu": "nn.RNN"}
+DRAWS = re.compile(
+    "(rand|randn|randint|randperm|random|normal|log_normal|bernoulli|multinomial|poisson|binomial|uniform|exponential|"
+    "geometric|cauchy|gumbel_softmax)(_like|_)?"
+)
 RANDOM = (
     "the energy must be the same each time it is called: draw no random numbers in it, and use no dropout "
     "(of a rate above 0, in train() mode, which ebmm.fit sets)"
@@ -64,7 +67,7 @@ def try_network(
     def attempt(batched: bool) -> tuple[bool, bool]:
         attention = False
         for options in losses:
-            with _Calls() as calls, _NoDraws() if batched else nullcontext():  # torch.vmap refuses draws itself
+            with _Calls(batched) as calls:
                 first = partial(energies, network, weights, x, writable, batched, True, **options)
                 _check_repeats(network, first)
             attention |= calls.attention
@@ -193,9 +196,11 @@ def _spread(like: Tensor) -> Tensor:
 
 
 class _Calls(TorchFunctionMode):
-    """Notices attention, and refuses fused recurrent layers, also within torch.vmap."""
+    """Notices attention, and refuses random numbers and fused recurrent layers; other threads may draw meanwhile."""
 
-    attention = False
+    def __init__(self, batched: bool):
+        super().__init__()
+        self.attention, self.batched = False, batched
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
@@ -205,16 +210,12 @@ class _Calls(TorchFunctionMode):
                 f"{RECURRENT[name]} is one fused operation, without a second derivative on all devices or a rule for "
                 f"torch.vmap, and keeps weights that cannot be replaced: write the recurrence from nn.Linear"
             )
-        return function(*args, **(kwargs or {}))
-
-
-class _NoDraws(TorchDispatchMode):
-    """Refuses random numbers from any of PyTorch's generators; other threads may draw meanwhile."""
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if torch.Tag.nondeterministic_seeded in function.tags:
+        if DRAWS.fullmatch(name):
             raise ValueError(RANDOM)
-        return function(*args, **(kwargs or {}))
+        result = function(*args, **(kwargs or {}))
+        if self.batched and "dropout" in name and result is not args[0]:  # torch.vmap refuses it itself
+            raise ValueError(RANDOM)
+        return result
 
 
 def _check_repeats(network: nn.Module, call: Callable[[], Tensor]) -> None:
