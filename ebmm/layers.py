@@ -1,9 +1,8 @@
 """Layers whose weights may differ from memory to memory, and a layer norm that can be differentiated thrice.
 
-A memory layer is an ordinary layer until its parameters are replaced (through
-``torch.func.functional_call``) by tensors with a leading memories dimension B. It then applies
-memory b's weights to the inputs of memory b, all memories in one batched product. That is the fast
-path of :class:`ebmm.EBMM`; a writable parameter of any other layer is served by ``vmap``.
+A memory layer is an ordinary layer until its parameters are replaced (``torch.func.functional_call``) by tensors
+with a leading memories dimension B. It then applies memory b's weights to the inputs of memory b, all in one batched
+product. That is the fast path of :class:`ebmm.EBMM`; a writable parameter of another layer is served by ``vmap``.
 """
 
 from __future__ import annotations
@@ -21,6 +20,10 @@ class MemoryLayer(nn.Module):
 
 class MemoryLinear(MemoryLayer):
     """Affine map ``y = x Wᵀ + b`` whose weights may differ by memory (paper, appendix B).
+
+    Args:
+        in_features, out_features: sizes of each input and output, at least 1.
+        bias: whether to add ``b``.
 
     Shape:
         x: (B, N, in_features), or any leading shape while the weights are not batched.
@@ -54,8 +57,10 @@ class MemorySymmetric(MemoryLayer):
     """Product with a symmetric matrix, ``y = M x``, stored as its upper triangle: d(d+1)/2 floats.
 
     A Hopfield network's memory is such a matrix, so this layer costs what a Hopfield network costs.
-    Each off-diagonal entry is stored once, as √2 times its value in M, so that a gradient step on the stored
-    triangle is the same step on the full matrix, symmetrised.
+    Each off-diagonal entry is stored once, as √2 times its value in M: so a gradient step is the symmetrised full one.
+
+    Args:
+        features: d, the size of input and output.
 
     Shape:
         x: (B, N, d), or any leading shape while the weights are not batched.
@@ -94,9 +99,7 @@ class MemorySymmetric(MemoryLayer):
 
 
 class MemorySlots(MemoryLayer):
-    """Slots that hold codes: a matrix that is the memory itself.
-
-    It starts small and random, so that no two empty slots are alike.
+    """Slots that hold codes: a matrix that is the memory itself. It starts random, so that no two slots are alike.
 
     Args:
         slots: how many, at least 1.
@@ -129,8 +132,7 @@ class MemoryConv2d(MemoryLayer):
         bias: whether to add a bias to each output channel.
 
     Shape:
-        x: (B, N, in_channels, height, width); (N, in_channels, height, width) is accepted while the
-            weights are not batched.
+        x: (B, N, in_channels, height, width), or without B while the weights are not batched.
         weight: (out, in, k, k) or (B, out, in, k, k). bias: (out,) or (B, out).
         returns: (B, N, out_channels, height', width').
 
@@ -176,8 +178,11 @@ class LayerNorm(nn.Module):
     """Layer normalisation over the last dimension, written from primitives (Ba et al. 2016).
 
     ``torch.nn.LayerNorm`` gives silently wrong third-order gradients with respect to its input
-    (PyTorch issue 175754), and the gradient term of the writing loss makes the meta-gradient third
-    order. This one is right at any order.
+    (PyTorch issue 175754), as the gradient term needs them. This one is right at any order.
+
+    Args:
+        features: size of the last dimension.
+        eps: added to the variance.
 
     Shape:
         x and returned tensor: (..., features).

@@ -238,8 +238,6 @@ class EBMM(nn.Module):
         projected = x.clamp(*self.box)
         return projected if self.projection == "clamp" else projected.detach() + (x - x.detach())
 
-    # Energy
-
     def energy(self, x: Tensor, memory: Memory) -> Tensor:
         """Energy ``E(x; θ)`` of points (B, Q, *S), in the box, under each of B memories: (B, Q)."""
         self._check(x, "x", memory)
@@ -264,8 +262,6 @@ class EBMM(nn.Module):
                     network, self.writable, points, self.box, self._batched, twice, bool(self._writing)
                 )
             self._tried.add(key)
-
-    # What a memory is
 
     @property
     def memory_floats(self) -> int:
@@ -297,8 +293,6 @@ class EBMM(nn.Module):
             return zero.expand(self.read_steps)
         rates = torch.sigmoid(self.raw_momentum)
         return torch.cat([zero, torch.cumprod(rates, 0) if self.non_increasing else rates])
-
-    # Steps and checks
 
     def _run(self, step: Callable, keep: bool, *inputs) -> tuple[Tensor, ...]:
         """One step of a loop, recorded if ``keep``; ``recompute`` puts the recording off until it is needed."""

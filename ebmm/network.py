@@ -38,6 +38,12 @@ def energies(
         batched: call it once for all memories, with (B, N, *S); else through ``torch.vmap``, with one memory's (N, *S).
         plain_attention: attention from products and softmax, as the fused kernels have no second derivative.
         options: given on to the network.
+
+    Example:
+        >>> network, memories = nn.Sequential(nn.Linear(4, 1), nn.Flatten(-2)), torch.zeros(2, 1, 4)
+        >>> weights = dict(network.named_parameters()) | {"0.weight": memories}
+        >>> energies(network, weights, torch.rand(2, 3, 4), ["0.weight"], batched=False).shape
+        torch.Size([2, 3])
     """
 
     def of_one(weights, x):

@@ -57,6 +57,14 @@ def try_network(
 
     Raises:
         ValueError, TypeError, RuntimeError: an energy that cannot be written or read, with the cause.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 1), nn.Dropout(0.5), nn.Flatten(-2))
+        >>> try_network(network, ["0.weight"], torch.rand(1, 3, 4), (0.0, 1.0), False, True, False)
+        Traceback (most recent call last):
+        ValueError: the energy must be the same each time it is called: draw no random numbers in it, ...
+        >>> try_network(network.eval(), ["0.weight"], torch.rand(1, 3, 4), (0.0, 1.0), False, True, False)
+        (False, False)
     """
     x = _points_near(points, box).requires_grad_()
     weights = {name: parameter.detach() for name, parameter in network.named_parameters()}

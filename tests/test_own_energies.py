@@ -82,7 +82,7 @@ def loss_and_gradient(model, batch, loss=None):
 
 MIXING = {
     "penalty on a weight": lambda: Own(lambda e, x: e.plain(x) + 0.5 * e.a.weight.square().sum()),
-    "small penalty": lambda: Own(lambda e, x: e.plain(x) + 1e-6 * e.a.bias.abs().sum()),
+    "small penalty": lambda: Own(lambda e, x: e.plain(x) + 1e-9 * e.a.bias.abs().sum()),
     "norm over a weight": lambda: Own(lambda e, x: e.plain(x) / e.a.weight.norm()),
     "detached norm": lambda: Own(lambda e, x: e.plain(x) * e.a.weight.detach().norm()),
     "centred weight": lambda: Own(lambda e, x: F.linear(torch.tanh(e.a(x)), e.h.weight * e.a.bias.mean()).squeeze(-1)),
@@ -145,6 +145,7 @@ def test_a_start_of_zeros_is_no_missing_gradient():
 POINTS = {
     "mean": lambda e, x: e.plain(x - x.mean(-2, keepdim=True)),
     "detached mean": lambda e, x: e.plain(x - x.detach().mean(-2, keepdim=True)),
+    "a tiny share of the others": lambda e, x: e.plain(x) + 1e-9 * e.plain(x).sum(-1, keepdim=True),
     "share of all": lambda e, x: torch.softmax(e.plain(x), -1),
     "the number of points": lambda e, x: e.plain(x) / x.shape[-2],
     "the point before": lambda e, x: e.plain(x) + torch.roll(e.plain(x), 1, -1),
