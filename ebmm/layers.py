@@ -27,8 +27,7 @@ class MemoryLinear(MemoryLayer):
 
     Shape:
         x: (B, N, in_features), or any leading shape while the weights are not batched.
-        weight: (out_features, in_features) or (B, out_features, in_features).
-        bias: (out_features,) or (B, out_features).
+        weight: (out_features, in_features) or (B, out_features, in_features); bias: without in_features.
         returns: (B, N, out_features).
 
     Example:
@@ -64,8 +63,7 @@ class MemorySymmetric(MemoryLayer):
 
     Shape:
         x: (B, N, d), or any leading shape while the weights are not batched.
-        weight: (d(d+1)/2,) or (B, d(d+1)/2), row by row.
-        returns: (B, N, d).
+        weight: (d(d+1)/2,) or (B, d(d+1)/2), row by row. returns: (B, N, d).
 
     Example:
         >>> layer = MemorySymmetric(64)
@@ -102,8 +100,7 @@ class MemorySlots(MemoryLayer):
     """Slots that hold codes: a matrix that is the memory itself. It starts random, so that no two slots are alike.
 
     Args:
-        slots: how many, at least 1.
-        width: C, size of a code.
+        slots, width: how many, at least 1, and C, the size of a code.
         scale: standard deviation of the start values.
 
     Shape:
@@ -127,8 +124,7 @@ class MemoryConv2d(MemoryLayer):
 
     Args:
         in_channels, out_channels: channels of input and output.
-        kernel_size: height and width of the kernel.
-        stride, padding: as for ``torch.nn.Conv2d``.
+        kernel_size, stride, padding: as for ``torch.nn.Conv2d``, the same for both sides.
         bias: whether to add a bias to each output channel.
 
     Shape:
@@ -181,8 +177,7 @@ class LayerNorm(nn.Module):
     (PyTorch issue 175754), as the gradient term needs them. This one is right at any order.
 
     Args:
-        features: size of the last dimension.
-        eps: added to the variance.
+        features, eps: size of the last dimension, and what is added to the variance.
 
     Shape:
         x and returned tensor: (..., features).
