@@ -100,9 +100,7 @@ class MemorySymmetric(MemoryLayer):
 
 
 class MemorySlots(MemoryLayer):
-    """Slots that hold codes: a matrix that is the memory itself.
-
-    It starts small and random, so that no two empty slots are alike.
+    """Slots that hold codes: a matrix that is the memory itself. It starts random, so that no two slots are alike.
 
     Args:
         slots, width, scale: how many, size C of a code, and standard deviation of the start values.

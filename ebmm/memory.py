@@ -14,6 +14,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from ebmm.files import replacing
+
 
 class Memory(Mapping):
     """A batch of B memories: named tensors that share a leading dimension B.
@@ -33,6 +35,9 @@ class Memory(Mapping):
     def __init__(self, tensors: Mapping[str, Tensor]):
         if not tensors:
             raise ValueError("a Memory needs at least one tensor, got an empty mapping")
+        for name, tensor in tensors.items():
+            if not (isinstance(name, str) and isinstance(tensor, Tensor)):
+                raise TypeError(f"a Memory maps names to tensors, got {name!r}: {type(tensor).__name__}")
         sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         if any(len(size) == 0 for size in sizes.values()) or len({s[0] for s in sizes.values()}) > 1:
             raise ValueError(f"all tensors of a Memory share their leading dimension, got shapes {sizes}")
@@ -84,18 +89,25 @@ class Memory(Mapping):
         return Memory({name: tensor.detach() for name, tensor in self._tensors.items()})
 
     def save(self, path: str | os.PathLike) -> None:
-        """Write the memory to a safetensors file."""
+        """Write the memory to a safetensors file, whole or not at all."""
         from safetensors.torch import save_file
 
         whole = {name: t.detach().cpu().clone(memory_format=torch.contiguous_format) for name, t in self.items()}
-        save_file(whole, path)
+        with replacing(path) as beside:
+            save_file(whole, beside)
 
     @classmethod
     def load(cls, path: str | os.PathLike, device: str | torch.device = "cpu") -> Memory:
-        """Read a memory that ``save`` wrote."""
+        """Read a memory that ``save`` wrote; ValueError for a folder, or a file that it did not write."""
+        from safetensors import SafetensorError
         from safetensors.torch import load_file
 
-        return cls(load_file(path, device=str(device)))
+        if os.path.isdir(path):
+            raise ValueError(f"{path} is a folder: name the file in it that Memory.save wrote")
+        try:
+            return cls(load_file(path, device=str(device)))
+        except (SafetensorError, ValueError) as error:
+            raise ValueError(f"{path} holds no memory as Memory.save writes it: {error}") from error
 
 
 class AssociativeMemory(Protocol):

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from ebmm import Memory
 from ebmm.memory import check_points
@@ -98,6 +99,32 @@ def test_loading_what_is_not_there_names_the_file(tmp_path):
         Memory.load(tmp_path / "absent.safetensors")
 
 
+def test_loading_what_is_no_memory_names_the_file(tmp_path):
+    torch.save({"a": torch.ones(2)}, tmp_path / "torch.pt")
+    (tmp_path / "cut").write_bytes(b"")
+    save_file({"a": torch.ones(2), "b": torch.ones(3)}, tmp_path / "weights")
+    save_file({"a": torch.tensor(1.0)}, tmp_path / "scalar")
+    with pytest.raises(ValueError, match=rf"{tmp_path} is a folder: name the file"):
+        Memory.load(tmp_path)
+    for name in ("torch.pt", "cut", "weights", "scalar"):
+        with pytest.raises(ValueError, match=rf"{name} holds no memory as Memory.save writes it"):
+            Memory.load(tmp_path / name)
+
+
+def test_saving_that_fails_leaves_the_file_before(tmp_path, monkeypatch):
+    three_memories().save(tmp_path / "folder" / "memory")
+
+    def fail(tensors, path):
+        path.write_bytes(b"a part")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr("safetensors.torch.save_file", fail)
+    with pytest.raises(OSError, match="no space"):
+        three_memories()[:1].save(tmp_path / "folder" / "memory")
+    assert same(Memory.load(tmp_path / "folder" / "memory"), three_memories())
+    assert [path.name for path in (tmp_path / "folder").iterdir()] == ["memory"]
+
+
 def test_to_and_detach_return_new_memories():
     memory = Memory({"weight": torch.ones(2, 3, requires_grad=True) * 2})
     assert memory.to(torch.double)["weight"].dtype == torch.double
@@ -123,6 +150,20 @@ def test_gradients_flow_through_indexing_and_to():
 )
 def test_what_cannot_be_a_memory_is_refused(tensors, words):
     with pytest.raises(ValueError, match=words):
+        Memory(tensors)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "words"),
+    [
+        ({0: torch.ones(2, 3)}, "maps names to tensors, got 0: Tensor"),
+        ({"a": torch.ones(2), ("b",): torch.ones(2)}, r"maps names to tensors, got \('b',\): Tensor"),
+        ({"a": np.ones((2, 3))}, "maps names to tensors, got 'a': ndarray"),
+        ({"a": [1.0]}, "maps names to tensors, got 'a': list"),
+    ],
+)
+def test_a_memory_of_other_things_is_refused(tensors, words):
+    with pytest.raises(TypeError, match=words):
         Memory(tensors)
 
 

@@ -1,7 +1,11 @@
 import copy
+import math
+import re
 import weakref
+from fractions import Fraction
 
 import naive
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -323,11 +327,22 @@ def test_an_energy_that_is_not_scalar_is_refused(energy, shape):
         ({"writable": ["missing"]}, ValueError, r"no parameter or submodule 'missing': choose from \['first.weight'"),
         ({"writable": []}, ValueError, r"name the writable parameters .* out of \['first.weight'"),
         ({"writable": None}, ValueError, "name the writable parameters"),
-        ({"write_steps": 0}, ValueError, "at least 1, got 0 and 5"),
-        ({"read_steps": 0}, ValueError, "at least 1, got 5 and 0"),
+        ({"write_steps": 0}, ValueError, "write_steps must be a whole number of at least 1, got 0"),
+        ({"read_steps": 0}, ValueError, "read_steps must be a whole number of at least 1, got 0"),
+        ({"write_steps": 2.5}, ValueError, "write_steps must be a whole number of at least 1, got 2.5"),
+        ({"read_steps": "3"}, ValueError, "read_steps must be a whole number of at least 1, got '3'"),
+        ({"read_steps": math.inf}, ValueError, "read_steps must be a whole number of at least 1, got inf"),
         ({"box": (1.0, 0.0)}, ValueError, r"low < high, got \(1.0, 0.0\)"),
+        ({"box": (0.0, 0.5, 1.0)}, ValueError, r"low < high, got \(0.0, 0.5, 1.0\)"),
+        ({"box": (0.0, math.nan)}, ValueError, r"low < high, got \(0.0, nan\)"),
+        ({"box": 1.0}, ValueError, "low < high, got 1.0"),
         ({"projection": "wrap"}, ValueError, "'clamp' or 'straight-through', got 'wrap'"),
-        ({"write_rate": 0.0}, ValueError, "positive .* got 0.0 and 0.1"),
+        ({"write_rate": 0.0}, ValueError, "write_rate must be a positive number .* got 0.0"),
+        ({"write_rate": math.nan}, ValueError, "write_rate must be a positive number .* got nan"),
+        ({"write_rate": (0.1, 0.1, -1)}, ValueError, r"write_rate must be a positive .* got \(0.1, 0.1, -1\)"),
+        ({"read_rate": math.inf}, ValueError, "read_rate must be a positive number, got inf"),
+        ({"read_rate": "fast"}, ValueError, "read_rate must be a positive number, got 'fast'"),
+        ({"read_rate": (0.1, 0.2)}, ValueError, r"read_rate must be a positive number, got \(0.1, 0.2\)"),
         ({"write_rate": (0.1, 0.1)}, ValueError, r"one for each of .* got \(0.1, 0.1\)"),
         ({"energy": torch.sum}, TypeError, "torch.nn.Module, got builtin_function_or_method"),
     ],
@@ -335,6 +350,55 @@ def test_an_energy_that_is_not_scalar_is_refused(energy, shape):
 def test_bad_arguments_are_refused(arguments, error, words):
     with pytest.raises(error, match=words):
         EBMM(**{"energy": PlainEnergy(), "writable": ["first"]} | arguments)
+
+
+@pytest.mark.parametrize(
+    "rate", [np.float32(0.25), np.float64(0.25), torch.tensor(0.25), Fraction(1, 4), np.array(0.25)], ids=repr
+)
+def test_any_number_is_a_rate(rate):
+    expected = EBMM(PlainEnergy(), "first", write_rate=0.25, read_rate=0.25).state_dict()
+    for given in (rate, [rate] * 3, np.array([0.25, 0.25, 0.25])):
+        found = EBMM(PlainEnergy(), "first", write_rate=given, read_rate=rate).state_dict()
+        assert all(torch.equal(found[name], expected[name]) for name in expected if name.startswith("raw"))
+
+
+@pytest.mark.parametrize("rate", [1e-6, 0.1, 29.9, 30.1, 1000.0, 1e30])
+def test_rates_start_where_they_are_told(rate):
+    model = EBMM(PlainEnergy(), "first", write_rate=rate, read_rate=rate, momentum=False)
+    torch.testing.assert_close(model.write_rates(), torch.full((5, 3, 1), rate))
+    torch.testing.assert_close(model.read_rates()[0], torch.tensor(rate))
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_momentum_starts_at_about_a_quarter(free):
+    start = torch.sigmoid(torch.tensor(-1.0))
+    rates = EBMM(PlainEnergy(), "first", read_steps=4, non_increasing=not free).momentum_rates()
+    later = start if free else start * torch.sigmoid(torch.tensor(3.0))
+    torch.testing.assert_close(rates[:3], torch.stack([0 * start, start, later]))
+
+
+@pytest.mark.parametrize("box", [np.array([0, 1]), [0, 1], torch.tensor([0.0, 1.0]), (0, np.float32(1))], ids=repr)
+@pytest.mark.parametrize("steps", [2, 2.0, np.int64(2), np.float32(2)], ids=repr)
+def test_boxes_and_steps_of_other_types(box, steps):
+    model = EBMM(PlainEnergy(), "first", write_steps=steps, read_steps=steps, box=box)
+    assert model.box == (0.0, 1.0) and type(model.box[1]) is float and type(model.read_steps) is int
+    model.read(torch.rand(1, 2, DIM), model.write(torch.rand(1, 2, DIM)))
+    assert model.write_rates().shape == (2, 3, 1) and model.read_rates().shape == (2,)
+
+
+def test_a_representation_says_each_setting_once():
+    names = [part.partition("=")[0] for part in re.split(r", (?=\w+=)", EBMM(PlainEnergy(), "first").extra_repr())]
+    assert len(names) == len(set(names)) == 10
+
+
+def test_a_name_stands_for_its_own_parameters_only():
+    energy = nn.ModuleDict({"memory": nn.Linear(2, 2), "memory2": nn.Linear(2, 2), "memory_": nn.Linear(2, 2)})
+    assert EBMM(energy, "memory").writable == ("memory.weight", "memory.bias")
+
+
+def test_a_memory_layer_of_which_a_part_is_writable_is_not_batched():
+    for writable, batched in [("memory", True), ("memory.weight", False), ("memory.bias", False)]:
+        assert EBMM(MLPEnergy(DIM, 3, 5), writable)._batched is batched
 
 
 def test_wrong_normalisation_is_pointed_out():

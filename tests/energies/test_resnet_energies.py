@@ -269,6 +269,8 @@ def test_the_vmap_path_gives_the_same(name):
 def test_static_layers_see_the_images_of_all_memories_as_one_batch(name):
     model = make(name)
     energy, memories, number = model.energy_network, 2, 3
+    x, memory = points(memories, number, shape=model.pattern_shape), different_memories(model, memories)
+    model.energy(x, memory)  # which tries the energy first
     seen = {}
 
     def hook(module, arguments):
@@ -277,7 +279,7 @@ def test_static_layers_see_the_images_of_all_memories_as_one_batch(name):
     for module in energy.modules():
         if isinstance(module, nn.Conv2d | nn.Linear | MemoryLayer):
             module.register_forward_pre_hook(hook)
-    model.energy(points(memories, number, shape=model.pattern_shape), different_memories(model, memories))
+    model.energy(x, memory)
     channels = model.pattern_shape[0] if len(model.pattern_shape) == 3 else 1
     assert seen[energy.blocks[0].first] == [(memories * number, channels, 9, 7)]
     for module, shapes in seen.items():

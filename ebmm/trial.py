@@ -1,0 +1,278 @@
+"""A trial of an energy network before it is first used: what would give wrong numbers without a word is found here."""
+
+from __future__ import annotations
+
+import re
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.overrides import TorchFunctionMode
+
+from ebmm.network import energies
+
+ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
+RECURRENT = {"lstm": "nn.LSTM", "gru": "nn.GRU", "rnn_tanh": "nn.RNN", "rnn_relu": "nn.RNN"}
+DRAWS = re.compile(
+    "(rand|randn|randint|randperm|random|normal|log_normal|bernoulli|multinomial|poisson|binomial|uniform|exponential|"
+    "geometric|cauchy|gumbel_softmax)(_like|_)?"
+)
+RANDOM = (
+    "the energy must be the same each time it is called: draw no random numbers in it, and use no dropout "
+    "(of a rate above 0, in train() mode, which ebmm.fit sets)"
+)
+CHANGES = (
+    "the energy must not change when it is called, but changes or assigns {}: write it without running statistics, "
+    "counters and tensors kept from a call"
+)
+
+
+def try_network(
+    network: nn.Module,
+    writable: Sequence[str],
+    points: Tensor,
+    box: tuple[float, float] | None,
+    batched: bool,
+    twice: bool,
+    own_writing_loss: bool,
+) -> tuple[bool, bool]:
+    """Call an energy network on two memories of three points each: how it gives right energies, or why not.
+
+    The energy of a point must depend on no other point and no other memory, be the same each time, change
+    nothing in the network, and have gradients in x and in the writable weights. Where it is called for all
+    memories at once and fails in this, ``torch.vmap`` is tried, under which memories cannot mix.
+
+    Args:
+        network, writable: the energy and the names of its writable parameters.
+        points: (B, N, *S), near which it is tried, within ``box``.
+        batched: whether its layers allow calling it for all memories at once.
+        twice: whether second derivatives are needed.
+        own_writing_loss: whether the network is also called with ``writing=True``.
+
+    Returns:
+        ``batched`` and ``plain_attention`` for :func:`ebmm.network.energies`.
+
+    Raises:
+        ValueError, TypeError, RuntimeError: an energy that cannot be written or read, with the cause.
+
+    Example:
+        >>> network = nn.Sequential(nn.Linear(4, 1), nn.Dropout(0.5), nn.Flatten(-2))
+        >>> try_network(network, ["0.weight"], torch.rand(1, 3, 4), (0.0, 1.0), False, True, False)
+        Traceback (most recent call last):
+        ValueError: the energy must be the same each time it is called: draw no random numbers in it, ...
+        >>> try_network(network.eval(), ["0.weight"], torch.rand(1, 3, 4), (0.0, 1.0), False, True, False)
+        (False, False)
+    """
+    x = _points_near(points, box).requires_grad_()
+    weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
+    weights = {name: _moved(w.expand(2, *w.shape) if name in writable else w) for name, w in weights.items()}
+    leaves = {name: weights[name] for name in writable}
+    losses: list[dict[str, bool]] = [{}, {"writing": True}] if own_writing_loss else [{}]
+
+    def attempt(batched: bool) -> tuple[bool, bool]:
+        attention = False
+        for options in losses:
+            with _Calls(batched) as calls:
+                first = partial(energies, network, weights, x, writable, batched, True, **options)
+                _check_repeats(network, first)
+            attention |= calls.attention
+
+            def energy(weights, x, attention=attention, options=options):
+                return energies(network, weights, x, writable, batched, attention, **options)
+
+            every = energy(weights, x)
+            of_x, of_weights = options == losses[0], options == losses[-1]
+            _check_gradients(every, x, list(leaves.values()), of_x, of_weights, twice)
+            _check_independence(energy, weights, every, x, leaves, batched)
+        return batched, attention
+
+    if not batched:
+        return attempt(False)
+    try:
+        return attempt(True)
+    except Exception as error:
+        try:
+            way = attempt(False)
+        except Exception as again:
+            raise (again if isinstance(error, _MemoriesMix) else error) from None
+        warnings.warn(
+            f"the energy is called through torch.vmap, one memory at a time, which is right and slower: {error}",
+            stacklevel=4,
+        )
+        return way
+
+
+class _MemoriesMix(ValueError):
+    """The energy under one memory's weights depends on another memory."""
+
+
+def _check_gradients(every: Tensor, x: Tensor, leaves: list[Tensor], of_x: bool, of_weights: bool, twice: bool) -> None:
+    """First derivatives must not vanish where they are needed, and second ones must exist."""
+    if not every.requires_grad:
+        raise ValueError("the energy has no gradient: it depends neither on x nor on its weights, or is detached")
+    total = (every * _spread(every)).sum()  # a plain sum of shares would have no gradient
+    slopes = torch.autograd.grad(total, [x, *leaves], create_graph=twice, retain_graph=True, materialize_grads=True)
+    for name, needed, parts in (("x", of_x, slopes[:1]), ("its writable weights", of_weights, slopes[1:])):
+        if needed and not any(bool((part != 0).any()) for part in parts):
+            raise ValueError(
+                f"the gradient of the energy in {name} is exactly 0: use {name} in it, in smooth operations "
+                f"(round, sign, argmax, detach and saturated functions have no gradient)"
+            )
+    if twice and any(slope.requires_grad for slope in slopes):
+        squares = torch.stack([slope.square().sum() for slope in slopes]).sum()
+        try:
+            torch.autograd.grad(squares, [x, *leaves], retain_graph=True, allow_unused=True)
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"the energy uses an operation without the second derivative that writing needs ({error}): "
+                f"write it from products, sums and elementwise functions"
+            ) from error
+
+
+def _check_independence(
+    energy: Callable[[Mapping[str, Tensor], Tensor], Tensor],
+    weights: dict[str, Tensor],
+    every: Tensor,
+    x: Tensor,
+    leaves: dict[str, Tensor],
+    batched: bool,
+) -> None:
+    """The energy of memory 0's middle point must depend on that point and that memory only."""
+    one, allowed = every[0, 1], _allowed(every)
+    slope_of_x, *slopes = torch.autograd.grad(one, [x, *leaves.values()], retain_graph=True, materialize_grads=True)
+    other_x = x.detach().flatten(0, 1).roll(1, 0).view_as(x)
+    other_x[0, 1] = x[0, 1].detach()
+    others = weights | {name: torch.stack([leaf[0], 1.5 * leaf[1]]) for name, leaf in leaves.items()}
+    fewer = weights | {name: leaf[:1] for name, leaf in leaves.items()}
+    follows_others = _differ(energy(others, other_x)[0, 1], one, allowed)
+    # Rounding depends on the shapes; how an energy depends on a number of points is no matter of rounding.
+    follows_number = _differ(energy(fewer, x[:1, 1:])[0, 0], one, 30 * allowed)
+    if batched and (follows_others or follows_number or any(_touched(slope[1]) for slope in (slope_of_x, *slopes))):
+        raise _MemoriesMix(
+            "for all memories at once, the energy under one memory depends on the others, as happens where a "
+            "writable weight is used outside the product of its memory layer, or dimensions are counted from the front"
+        )
+    if follows_others or follows_number or _touched(slope_of_x[0, [0, 2]]):
+        raise ValueError(
+            "the energy of a point depends on the other points (a mean over them, a batch statistic?), so that what is "
+            "read would depend on what is read with it: reduce over the dimensions of one point only, from the end"
+        )
+
+
+def _differ(a: Tensor, b: Tensor, allowed: Tensor) -> bool:
+    return bool(((a - b).abs() > allowed).any())
+
+
+def _allowed(energy: Tensor) -> Tensor:
+    """What rounding may change in an energy."""
+    return torch.finfo(energy.dtype).eps ** 0.5 * energy.detach().abs().max()
+
+
+def _touched(slope: Tensor) -> bool:
+    return bool((slope.isfinite() & (slope != 0)).any())
+
+
+# What it is tried on
+
+
+def _points_near(points: Tensor, box: tuple[float, float] | None) -> Tensor:
+    """Two memories of three points, all different: some of these (B, N, *S), each moved inside the box."""
+    points = points.detach().flatten(0, 1)
+    chosen = points[torch.arange(6, device=points.device) % len(points)]
+    low, high = box or (chosen.min() - 1, chosen.max() + 1)
+    anywhere = low + (high - low) * (_spread(chosen) + 1) / 2
+    return (chosen + 0.3 * (anywhere - chosen)).unflatten(0, (2, 3))
+
+
+def _moved(weight: Tensor) -> Tensor:
+    """Weights by up to a tenth away, so that nothing is zero or equal by chance."""
+    if not weight.is_floating_point():
+        return weight
+    return (torch.where(weight == 0, 0.01, 0.1 * weight) * _spread(weight) + weight).requires_grad_()
+
+
+def _spread(like: Tensor) -> Tensor:
+    """Numbers from -1 to 1 that look random and are not: the generators stay where they are."""
+    number = torch.arange(like.numel(), device=like.device)
+    return ((number * 40503 % 65536 + 0.5) / 32768 - 1).to(like.dtype).view(like.shape)
+
+
+# What it must not do
+
+
+class _Calls(TorchFunctionMode):
+    """Notices attention, and refuses random numbers and fused recurrent layers; other threads may draw meanwhile."""
+
+    def __init__(self, batched: bool):
+        super().__init__()
+        self.attention, self.batched = False, batched
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        name = getattr(function, "__name__", "")
+        self.attention |= name in ATTENTION
+        if name in RECURRENT:
+            raise RuntimeError(
+                f"{RECURRENT[name]} is one fused operation, without a second derivative on all devices or a rule for "
+                f"torch.vmap, and keeps weights that cannot be replaced: write the recurrence from nn.Linear"
+            )
+        if DRAWS.fullmatch(name):
+            raise ValueError(RANDOM)
+        result = function(*args, **(kwargs or {}))
+        if self.batched and "dropout" in name and result is not args[0]:  # torch.vmap refuses it itself
+            raise ValueError(RANDOM)
+        return result
+
+
+def _check_repeats(network: nn.Module, call: Callable[[], Tensor]) -> None:
+    """Refuse a network that gives another energy or changes what it holds when called again, and undo the change."""
+    modules = dict(network.named_modules())
+    for name, module in modules.items():
+        if isinstance(module, _SpectralNorm) and module.training:
+            raise RuntimeError(
+                f"the energy network changes its buffers: spectral_norm of {name.partition('.parametrizations')[0]!r} "
+                f"takes a step of its own at each call in train() mode. Call model.eval() where nothing is trained, or "
+                f"divide by a norm of your own"
+            )
+    start = {key: (tensor, version, tensor.clone()) for key, (tensor, version) in _held(modules).items()}
+    try:
+        first, held = call(), _held(modules)  # what the first call made once, such as a grid, may stay
+        second, after = call(), _held(modules)
+        changed = [".".join(filter(None, key)) for key in after if key not in held or _changed(after[key], held[key])]
+        if changed:
+            raise ValueError(CHANGES.format(" and ".join(changed)))
+        if _differ(first, second, _allowed(first)):
+            raise ValueError(RANDOM)
+    except Exception as error:
+        _restore(modules, start)
+        if "random operation" in str(error):  # what torch.vmap says of it
+            raise ValueError(RANDOM) from error
+        if "inplace arithmetic" in str(error) or "match the broadcast shape" in str(error):
+            raise ValueError(CHANGES.format("a buffer")) from error
+        raise
+
+
+def _held(modules: dict[str, nn.Module]) -> dict[tuple[str, str], tuple[Tensor, int]]:
+    """Buffers and other tensors of the modules, and how often each was changed in place."""
+    return {
+        (path, name): (value, value._version)
+        for path, module in modules.items()
+        for name, value in {**vars(module), **module._buffers}.items()
+        if isinstance(value, Tensor)
+    }
+
+
+def _changed(now: tuple[Tensor, int], before: tuple[Tensor, int]) -> bool:
+    return now[0] is not before[0] or now[1] != before[1]
+
+
+def _restore(modules: dict[str, nn.Module], start: dict[tuple[str, str], tuple[Tensor, int, Tensor]]) -> None:
+    for path, name in _held(modules).keys() - start.keys():
+        delattr(modules[path], name)
+    for (path, name), (tensor, version, copy) in start.items():
+        setattr(modules[path], name, tensor)
+        if tensor._version != version:
+            with torch.no_grad():
+                tensor.copy_(copy)
