@@ -4,6 +4,7 @@ from ebmm import baselines, coders, datasets, energies, experiments, layers, tas
 from ebmm._repository import VERSION
 from ebmm.dense import DenseMemory
 from ebmm.evaluation import evaluate
+from ebmm.gradients import check_gradients
 from ebmm.history import History
 from ebmm.hopfield import Hopfield
 from ebmm.memory import Memory
@@ -23,6 +24,7 @@ __all__ = [
     "Task",
     "TrainingError",
     "baselines",
+    "check_gradients",
     "coders",
     "datasets",
     "energies",

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
+from torch import nn
 
 from ebmm.machine import describe_device, pick_device, versions
+from ebmm.memory import AssociativeMemory
 from ebmm.metrics import errors
 from ebmm.tasks import Task
 
 
 def evaluate(
-    model,
+    model: AssociativeMemory,
     task: Task,
     memories: int = 1000,
     *,
@@ -22,19 +27,20 @@ def evaluate(
     """Write and read many fresh memories; mean error and its 5th and 95th percentiles over memories.
 
     Args:
-        model: any object with ``write``, ``read`` and ``memory_floats``.
-        task: what to store and how to corrupt; its ``metric`` is reported.
-        memories: how many memories, each with ``task.number`` patterns of its own.
-        seed: of the task's generator. The result does not depend on ``batch_size``.
-        device: as for :func:`ebmm.fit`; ``None``: where the model's parameters are.
+        model: any object with ``write``, ``read`` and ``memory_floats``. A module is evaluated without dropout and
+            left in the mode it had.
+        memories: how many, each with ``task.number`` patterns of its own; ``batch_size`` of them at once.
+        seed: of the task's generator, and of PyTorch's while a memory draws from it; that is left as it was.
+        device: as for :func:`ebmm.fit`; a module is moved there. ``None``: where its parameters are.
         clamp: tell the memory which elements are intact (Hopfield networks only).
 
     Returns:
         A dict: memory_floats, patterns, corruption, clamped, metric, mean, p5, p95, memories, seed,
-        device, versions. A memory's error is the mean over its patterns.
+        device, versions. A memory's error is the mean over its patterns. It does not depend on ``batch_size``.
 
     Raises:
-        ValueError: fewer than one memory or batch, or a read that returns NaN or another shape than its query's.
+        ValueError: a read that returns NaN or another shape than its query's. TypeError: a device for an object
+            that cannot be moved.
 
     Example:
         >>> from ebmm import Hopfield, tasks
@@ -44,12 +50,11 @@ def evaluate(
     """
     if min(memories, batch_size) < 1:
         raise ValueError(f"memories and batch_size must be at least 1, got {memories} and {batch_size}")
-    parameters = model.parameters() if isinstance(model, torch.nn.Module) else ()
-    where = pick_device(device) if device else next((p.device for p in parameters), torch.device("cpu"))
+    where = _moved(model, device)
     memory_floats = model.memory_floats
     generator = torch.Generator().manual_seed(seed)
     per_memory = []
-    with torch.no_grad():
+    with _in_evaluation(model, where, seed):
         for done in range(0, memories, batch_size):
             batch = task.sample(min(batch_size, memories - done), generator).to(where)
             memory = model.write(batch.patterns)
@@ -74,3 +79,30 @@ def evaluate(
         "device": describe_device(where),
         "versions": versions(),
     }
+
+
+def _moved(model: AssociativeMemory, device: str | None) -> torch.device:
+    """Moves a module to a device, and says where the model then is."""
+    if isinstance(model, nn.Module):
+        if device is not None:
+            model.to(pick_device(device))
+        return next((parameter.device for parameter in model.parameters()), pick_device(device or "cpu"))
+    if device not in (None, "auto", "cpu"):
+        raise TypeError(f"{type(model).__name__} is no module and cannot be moved to {device!r}: leave out device")
+    return torch.device("cpu")
+
+
+@contextmanager
+def _in_evaluation(model: AssociativeMemory, where: torch.device, seed: int) -> Iterator[None]:
+    """Nothing recorded, no dropout, random numbers of its own; afterwards all is as it was."""
+    modules = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
+    gpus = [where] if where.type == "cuda" else []
+    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(gpus):
+        torch.manual_seed(seed)
+        if isinstance(model, nn.Module):
+            model.eval()
+        try:
+            yield
+        finally:
+            for module, training in modules.items():
+                module.training = training

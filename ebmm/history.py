@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
+import io
 import json
 import os
-import re
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+import sys
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import ClassVar
+from weakref import WeakKeyDictionary
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor, nn
+from torch.utils._pytree import tree_leaves
+
+from ebmm import files
+from ebmm._repository import VERSION
+from ebmm.identity import differences, digest, identity_of
 
 
 @dataclass(repr=False)
@@ -41,7 +49,8 @@ class History:
 
     def save(self, path: str | os.PathLike) -> None:
         """Write as JSON."""
-        Path(path).write_text(json.dumps(asdict(self)))
+        with files.replacing(path) as beside:
+            beside.write_text(json.dumps(asdict(self)))
 
     def plot(self, axes=None, window: int = 25):
         """Plot loss and error against the step, each with its running median over ``window`` steps.
@@ -66,48 +75,99 @@ class History:
         return axes
 
 
-def _describe(thing) -> str:
-    """What a task or a model is, told alike in every process, with a checksum in place of each tensor."""
-    if isinstance(thing, Tensor):
-        return f"{tuple(thing.shape)} sha256 {hashlib.sha256(thing.cpu().numpy().tobytes()).hexdigest()[:16]}"
-    if is_dataclass(thing):
-        parts = [f"{part.name}={_describe(getattr(thing, part.name))}" for part in fields(thing)]
-        return f"{type(thing).__name__}({', '.join(parts)})"
-    if inspect.isfunction(thing):
-        return thing.__qualname__
-    return re.sub(r" at 0x[0-9a-f]+", "", repr(thing))
+class Checkpoint:
+    """The file that a run is saved to and goes on from; without a path nothing is saved."""
+
+    # Where each model of this session is saved, and what it began with: it may go on with its own run.
+    begun: ClassVar[WeakKeyDictionary[nn.Module, tuple[Path, dict[str, str]]]] = WeakKeyDictionary()
+
+    def __init__(
+        self,
+        path: str | os.PathLike | None,
+        settings: Mapping[str, object],
+        task: object,
+        model: nn.Module,
+        optimiser: torch.optim.Optimizer,
+        generator: Generator,
+    ):
+        self.path = None if path is None else Path(path).resolve()
+        self.model, self.optimiser, self.generator = model, optimiser, generator
+        if self.path is not None:
+            where, start = self.begun.get(model, (None, {}))
+            if where != self.path or not self.path.exists():
+                start = _digests_of(model)
+            self.begun[model] = self.path, start
+            torch_version, python = torch.__version__.partition("+")[0], "{}.{}".format(*sys.version_info)
+            versions = {"ebmm": VERSION, "torch": torch_version, "python": python}
+            self.run = {"identity": identity_of(**settings, task=task, model=model, **versions), "start": start}
+
+    def lock(self, needed: bool) -> AbstractContextManager:
+        """Keeps the file from other runs."""
+        return files.locked(self.path) if needed and self.path is not None else nullcontext()
+
+    def load(self) -> History | None:
+        """Set everything to where it was saved, and return the history; ``None`` where nothing is saved yet."""
+        if self.path is None or not self.path.exists():
+            return None
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+            if state.pop("digest") != _digest_of_all(state):
+                raise ValueError("bytes in it have changed")
+            history, different = History(**state["history"]), differences(state["identity"], self.run["identity"])
+            started = [name for name, value in self.run["start"].items() if state["start"].get(name) != value]
+            model, optimiser, generator, drawn = (state[name] for name in ("model", "optimiser", "generator", "torch"))
+        except Exception as error:  # torch.load raises whatever the damage makes it stumble over
+            told = f"{type(error).__name__}: {error}".splitlines()[0]
+            raise ValueError(
+                f"{self.path} is no whole checkpoint of ebmm.fit ({told}): put back a copy of it, or give another path"
+            ) from error
+        if started:
+            different.append(f"start values of {', '.join(started[:4])} are others, as from another seed")
+        if different:
+            more = f"; and {len(different) - 5} more" if len(different) > 5 else ""
+            raise ValueError(
+                f"{self.path} is a checkpoint of another run ({'; '.join(different[:5])}{more}): give another path, "
+                f"or call fit as it was called there, with a model built as there"
+            )
+        self.model.load_state_dict(model)
+        self.optimiser.load_state_dict(optimiser)
+        self.generator.set_state(generator)
+        torch.set_rng_state(drawn)
+        return history
+
+    def save(self, drawn: Tensor, history: History) -> None:
+        """Save all that the next step depends on, with the state ``drawn`` of the generator."""
+        if self.path is None:
+            return
+        state = self.run | {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "generator": drawn,
+            "torch": torch.get_rng_state(),
+            "history": asdict(history),
+        }
+        packed = io.BytesIO()  # written at once: torch.save to a full disk does not say that it is full
+        torch.save(state | {"digest": _digest_of_all(state)}, packed)
+        try:
+            with files.replacing(self.path) as beside:
+                beside.write_bytes(packed.getbuffer())
+        except OSError as error:
+            raise OSError(
+                f"{self.path} could not be saved ({error.strerror or error}); what was saved there before is kept, "
+                f"and the same call goes on from it"
+            ) from error
 
 
-def _save(path, settings, model, optimiser, drawn, history) -> None:
-    """Save all that the next step depends on; the file is replaced in one stroke."""
-    state = {
-        "settings": settings,
-        "model": model.state_dict(),
-        "optimiser": optimiser.state_dict(),
-        "generator": drawn,
-        "torch": torch.get_rng_state(),
-        "history": asdict(history),
-    }
-    partial = f"{path}.partial"
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    torch.save(state, partial)
-    os.replace(partial, path)
+def _digest_of_all(state: dict) -> str:
+    """PyTorch looks for no damage in the tensors of a file."""
+    return digest([digest(leaf) if isinstance(leaf, Tensor) else leaf for leaf in tree_leaves(state)])
 
 
-def _load(path, settings, model, optimiser, generator) -> History:
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-        there = {"precision": "float32"} | state["settings"]  # older checkpoints do not say
-    except Exception as error:  # torch.load raises whatever the damage makes it stumble over
-        raise ValueError(f"{path} is no whole checkpoint of ebmm.fit ({error}): delete it to start anew") from error
-    differing = {name: (there.get(name), here) for name, here in settings.items() if there.get(name) != here}
-    if differing:
-        raise ValueError(
-            f"{path} is a checkpoint of another run; (there, here) differ in {differing}: "
-            f"delete it to start anew, or give another path"
-        )
-    model.load_state_dict(state["model"])
-    optimiser.load_state_dict(state["optimiser"])
-    generator.set_state(state["generator"])
-    torch.set_rng_state(state["torch"])
-    return History(**state["history"])
+def _digests_of(model: nn.Module) -> dict[str, str]:
+    state = model.state_dict()
+    for name, value in state.items():
+        if not isinstance(value, Tensor):
+            raise TypeError(
+                f"only tensors can be saved, but {name} of the state_dict is of type {type(value).__name__}"
+            )
+    return {name: digest(value) for name, value in state.items()}

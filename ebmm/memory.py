@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from numbers import Integral
-from typing import Protocol
+from typing import Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -122,6 +122,16 @@ class AssociativeMemory(Protocol):
 
     def read(self, query: Tensor, memory: Memory) -> Tensor:
         """What each query (B, Q, *S) recalls, (B, Q, *S)."""
+
+
+class TrainableMemory(Protocol):
+    """What :func:`ebmm.fit` needs of a memory, which is a ``torch.nn.Module`` as well."""
+
+    def write(self, patterns: Tensor) -> Memory:
+        """As of every memory."""
+
+    def read(self, query: Tensor, memory: Memory, trajectory: Literal[True]) -> tuple[Tensor, Tensor]:
+        """What is recalled, (B, Q, *S), and all K + 1 iterates, (K + 1, B, Q, *S), the query first."""
 
 
 def check_memory(memory: Memory, shapes: Mapping[str, tuple[int | range, ...]], owner: str) -> dict[str, Tensor]:

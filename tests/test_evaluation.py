@@ -176,3 +176,93 @@ def test_an_own_class_is_evaluated():
 def test_a_read_of_another_shape_is_refused_not_broadcast(answer):
     with pytest.raises(ValueError, match=r"read must return the shape of its query, \(3, \d+, \d+\), got \(3, "):
         evaluate(Own(answer), TASK, 3)
+
+
+def test_one_nan_among_many_numbers_is_refused():
+    def one_nan(patterns):
+        return torch.where(torch.arange(patterns.numel()).view_as(patterns) == 5, torch.nan, patterns)
+
+    with pytest.raises(ValueError, match="read returned NaN"):
+        evaluate(Own(one_nan), TASK, 3)
+
+
+# What is set around it
+
+
+class Forgetful(Echo):
+    """Reads with dropout."""
+
+    def __init__(self):
+        super().__init__()
+        self.outer = nn.Sequential(nn.Dropout(0.5), nn.Dropout(0.5))
+
+    def read(self, query, memory):
+        return self.outer(query)
+
+
+def test_a_module_is_evaluated_without_dropout_and_left_in_its_modes():
+    model = Forgetful()
+    model.outer[0].eval()
+    row = evaluate(model, TASK, 5)
+    assert [module.training for module in model.modules()] == [True, True, False, True]
+    assert row == evaluate(model.eval(), TASK, 5) == evaluate(Echo(), TASK, 5)
+    assert not any(module.training for module in model.modules())
+
+
+def test_modes_come_back_after_a_failure():
+    model = Forgetful()
+    model.read = lambda query, memory: query[:, :1]
+    with pytest.raises(ValueError, match="must return the shape"):
+        evaluate(model, TASK, 5)
+    assert all(module.training for module in model.modules())
+
+
+def test_a_memory_that_draws_is_evaluated_to_the_same_and_the_callers_numbers_are_left():
+    noisy = Own(lambda patterns: torch.where(torch.rand_like(patterns) < 0.2, 1 - patterns, patterns))
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    rows = [evaluate(noisy, TASK, 9, seed=seed) for seed in (1, 1, 2)]
+    assert torch.equal(torch.rand(3), expected)
+    assert rows[0] == rows[1] and rows[0]["mean"] != rows[2]["mean"]
+
+
+@pytest.mark.parametrize("around", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_it_gives_the_same_under_every_gradient_mode(around):
+    model = trained_like()
+    with around():
+        row = evaluate(model, TASK, 5)
+    assert row == evaluate(model, TASK, 5)
+
+
+def test_patterns_made_under_inference_mode_are_taken():
+    with torch.inference_mode():
+        images = torch.eye(16)
+    rows = [
+        evaluate(trained_like(), Task(ImagePatterns(data), FlipBits(0.1), 3), 5) for data in (images, torch.eye(16))
+    ]
+    assert rows[0] == rows[1]
+
+
+# Devices
+
+
+def test_a_module_is_moved_and_other_objects_are_not():
+    moves = []
+    model = Echo()
+    model.to = lambda where: moves.append(str(where))
+    evaluate(model, TASK, 3)
+    evaluate(model, TASK, 3, device="cpu")
+    assert moves == ["cpu"]
+    own = Own(lambda patterns: patterns)
+    assert evaluate(own, TASK, 3, device="cpu")["device"].startswith("cpu")
+    with pytest.raises(TypeError, match="Own is no module and cannot be moved to 'cuda': leave out device"):
+        evaluate(own, TASK, 3, device="cuda")
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_model_is_evaluated_on_the_gpu_it_is_moved_to():
+    model = trained_like()
+    row = evaluate(model, TASK, 9, device="cuda")
+    assert next(model.parameters()).is_cuda and not row["device"].startswith("cpu")
+    assert row["mean"] == pytest.approx(evaluate(trained_like(), TASK, 9)["mean"], abs=0.1)

@@ -21,9 +21,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ebmm import EBMM, Batch, History, Hopfield, Memory, Task, TrainingError, evaluate, fit
 from ebmm.baselines import KanervaMachine
 from ebmm.energies import GatedRNNEnergy, MLPEnergy, PredictiveEnergy
-from ebmm.history import _describe
 from ebmm.machine import _tf32, pick_device
-from ebmm.tasks import FlipBits, ImagePatterns, RandomBits
+from ebmm.tasks import FlipBits, RandomBits
 from ebmm.training import _Loss, reconstruction_loss
 
 matplotlib.use("Agg")
@@ -87,8 +86,8 @@ class Stops:
             raise KeyboardInterrupt
         return FlipBits(0.1)(patterns, generator)
 
-    def __repr__(self):
-        return "FlipBits, but interrupted"
+    def __getstate__(self):  # whether it stops, and where it stands, is no part of the run
+        return {}
 
 
 def same_weights(first, second):
@@ -191,6 +190,39 @@ def test_weight_decay_is_applied():
         fit(model, TASK, 1, weight_decay=decay, clip=1e-14, warmup=0, learning_rate=0.1, **QUIET)
         ends.append(model.gain.item())
     assert ends[0] - ends[1] == pytest.approx(start * 0.1 * 0.5, rel=1e-3)
+
+
+def test_the_optimiser_is_adamw_that_forgets_large_gradients_within_a_hundred_steps():
+    model, generator = Scripted(), torch.Generator().manual_seed(0)
+    rates = fit(model, TASK, 6, memories=2, clip=1e9, learning_rate=0.1, **QUIET).column("learning rate")
+    gain, mean, square = 0.5, 0.0, 0.0
+    for step, rate in enumerate(rates, 1):
+        patterns, queries, _ = TASK.sample(2, generator)
+        slope = (2 * (gain * queries - patterns) * queries).sum(-1).mean().item()
+        mean, square = 0.9 * mean + 0.1 * slope, 0.99 * square + 0.01 * slope**2
+        gain -= rate * 1e-6 * gain + rate * (mean / (1 - 0.9**step)) / ((square / (1 - 0.99**step)) ** 0.5 + 1e-8)
+    assert model.gain.item() == pytest.approx(gain, abs=1e-6)
+
+
+class Modes(Scripted):
+    def write(self, patterns):
+        self.seen = self.training, torch.is_grad_enabled(), torch.is_inference_mode_enabled()
+        return super().write(patterns)
+
+
+@pytest.mark.parametrize("around", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_training_depends_on_no_mode_set_around_it(around):
+    model = Modes().eval()
+    with around():
+        fit(model, TASK, 2, **QUIET)
+    assert model.seen == (True, True, False) and not model.training
+
+
+def test_a_model_built_under_inference_mode_is_refused():
+    with torch.inference_mode():
+        model = small_model()
+    with pytest.raises(ValueError, match="EBMM was built under torch.inference_mode and cannot be trained"):
+        fit(model, TASK, 1, **QUIET)
 
 
 def test_the_next_batch_is_drawn_while_a_step_is_computed():
@@ -343,17 +375,6 @@ def test_a_precision_that_is_none_is_refused():
         fit(small_model(), TASK, 1, precision="float16", **QUIET)
 
 
-def test_a_checkpoint_that_does_not_say_its_precision_is_of_float32(tmp_path):
-    path = tmp_path / "run.training"
-    rows = fit(small_model(), TASK, 2, checkpoint=path, **QUIET).rows
-    state = torch.load(path, weights_only=True)
-    del state["settings"]["precision"]
-    torch.save(state, path)
-    assert fit(small_model(seed=9), TASK, 2, checkpoint=path, **QUIET).rows == rows
-    with pytest.raises(ValueError, match=r"'precision': \('float32', 'bfloat16'\)"):
-        fit(small_model(), TASK, 2, checkpoint=path, precision="bfloat16", **QUIET)
-
-
 # Steps that are not finite
 
 
@@ -370,6 +391,16 @@ def test_steps_that_are_not_finite_are_counted_and_not_applied(kind):
         assert math.isfinite(history.rows[step]["loss"]) is (step not in bad or kind == "gradient")
 
 
+def test_a_loss_that_is_not_finite_counts_where_its_gradient_is():
+    model = Scripted(loss={1, 3})
+    model.gain.register_hook(lambda gradient: gradient.nan_to_num(0.5))
+    history = fit(model, TASK, 5, warmup=0, **QUIET)
+    assert history.skipped == 2
+    gains = [*model.gains, model.gain.item()]
+    assert [a == b for a, b in zip(gains, gains[1:], strict=False)] == [False, True, False, True, False]
+    assert all(map(math.isfinite, history.column("gradient norm")))
+
+
 def test_too_many_in_a_row_stop_training_and_say_what_to_do():
     model = Scripted(loss={2, 3, 5, 6, 7})
     said = r"3 steps in a row .* the last at step 7: lower the learning rate \(0.002\)"
@@ -384,16 +415,38 @@ def test_too_many_in_a_row_stop_training_and_say_what_to_do():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"steps": 0}, "must be at least 1, got 0, 16, 500 and 20"),
-        ({"steps": -3}, "must be at least 1, got -3"),
-        ({"steps": 1, "memories": 0}, "must be at least 1, got 1, 0"),
-        ({"steps": 1, "save_every": 0}, "must be at least 1, got 1, 16, 0"),
-        ({"steps": 1, "max_skipped": 0}, "must be at least 1, got 1, 16, 500 and 0"),
+        ({"steps": 0}, "steps must be at least 1, got 0"),
+        ({"steps": -3}, "steps must be at least 1, got -3"),
+        ({"memories": 0}, "memories must be at least 1, got 0"),
+        ({"save_every": 0}, "save_every must be at least 1, got 0"),
+        ({"max_skipped": 0}, "max_skipped must be at least 1, got 0"),
+        ({"warmup": -1}, "warmup must be at least 0, got -1"),
+        ({"learning_rate": -1e-3}, "learning_rate must be at least 0, got -0.001"),
+        ({"clip": math.nan}, "clip must be at least 0, got nan"),
     ],
 )
-def test_counts_below_one_are_refused(arguments, words):
+def test_settings_out_of_range_are_refused(arguments, words):
     with pytest.raises(ValueError, match=words):
-        fit(small_model(), TASK, **arguments, **QUIET)
+        fit(small_model(), TASK, **{"steps": 1} | arguments, **QUIET)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"steps": 2.0}, "steps must be a whole number, got 2.0"),
+        ({"seed": "0"}, "seed must be a whole number, got '0'"),
+        ({"learning_rate": "0.1"}, "learning_rate must be a number, got '0.1'"),
+        ({"clip": None}, "clip must be a number, got None"),
+    ],
+)
+def test_settings_that_are_no_numbers_are_refused(arguments, words):
+    with pytest.raises(TypeError, match=words):
+        fit(small_model(), TASK, **{"steps": 1} | arguments, **QUIET)
+
+
+def test_what_is_no_module_is_refused():
+    with pytest.raises(TypeError, match="fit trains a torch.nn.Module with write and read, got FlipBits"):
+        fit(FlipBits(0.1), TASK, 1, **QUIET)
 
 
 def test_a_task_of_another_size_than_the_model_is_refused():
@@ -518,55 +571,21 @@ def test_a_finished_run_is_not_trained_again_and_its_history_comes_back(tmp_path
     arguments = {"steps": 5, "checkpoint": tmp_path / "deep" / "run.training"} | QUIET
     first = small_model()
     history = fit(first, TASK, **arguments)
-    second = small_model(seed=9)
+    second = small_model()
     again = fit(second, TASK, **arguments)
     assert same_weights(first.state_dict(), second.state_dict())
+    assert not same_weights(first.state_dict(), small_model().state_dict())
     assert again.rows == history.rows and again.seconds == pytest.approx(history.seconds, abs=0.5)
-    assert [path.name for path in (tmp_path / "deep").iterdir()] == ["run.training"]
+    assert [path.name for path in (tmp_path / "deep").iterdir() if path.suffix != ".lock"] == ["run.training"]
 
 
 def test_time_and_skipped_steps_add_up_over_sittings(tmp_path):
     arguments = {"steps": 6, "memories": 1, "save_every": 3, "checkpoint": tmp_path / "run.training"} | QUIET
     with pytest.raises(KeyboardInterrupt):
         fit(Scripted(loss={1}), Task(RandomBits(8), Stops(5), number=2), **arguments)
-    history = fit(Scripted(loss={2}), Task(RandomBits(8), Stops(None), number=2), **arguments)
+    history = fit(Scripted(loss={1}), Task(RandomBits(8), Stops(None), number=2), **arguments)
     assert history.skipped == 2 and len(history.rows) == 6
     assert history.column("step") == list(range(6))
-
-
-@pytest.mark.parametrize(
-    ("changes", "named"),
-    [
-        ({"steps": 7}, r"'steps': \(4, 7\)"),
-        ({"learning_rate": 0.1}, r"'learning_rate': \(0.002, 0.1\)"),
-        ({"seed": 1}, r"'seed': \(0, 1\)"),
-        ({"precision": "tf32"}, r"'precision': \('float32', 'tf32'\)"),
-        ({"task": Task(RandomBits(8), FlipBits(0.2), number=2)}, "'task': .*0.1.*0.2"),
-        ({"model": small_model(hidden=5)}, r"'shape of energy_network.from_pattern.weight': \(\(6, 8\), \(5, 8\)\)"),
-        ({"model": small_model(), "clip": 0.5}, r"'clip': \(1.0, 0.5\)"),
-    ],
-)
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, changes, named):
-    arguments = {"model": small_model(), "task": TASK, "steps": 4, "checkpoint": tmp_path / "run.training"} | QUIET
-    fit(**arguments)
-    model = changes.get("model", small_model(seed=7))
-    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.raises(ValueError, match="run.training is a checkpoint of another run.*" + named):
-        fit(**arguments | {"model": model} | changes)
-    assert same_weights(model.state_dict(), before)
-
-
-@pytest.mark.parametrize("damage", ["empty", "half", "rubbish", "another file"])
-def test_a_damaged_checkpoint_is_refused_and_named(tmp_path, damage):
-    path = tmp_path / "run.training"
-    fit(small_model(), TASK, 2, checkpoint=path, **QUIET)
-    whole = path.read_bytes()
-    torch.save({"weight": torch.zeros(2)}, tmp_path / "other")
-    other = (tmp_path / "other").read_bytes()
-    half, rubbish = whole[: len(whole) // 2], b"rubbish" * 99
-    path.write_bytes({"empty": b"", "half": half, "rubbish": rubbish, "another file": other}[damage])
-    with pytest.raises(ValueError, match=r"run.training is no whole checkpoint .* delete it to start anew"):
-        fit(small_model(), TASK, 2, checkpoint=path, **QUIET)
 
 
 @pytest.mark.parametrize("device", ["nonsense", "cuda"])
@@ -574,40 +593,6 @@ def test_a_device_that_is_not_there_is_refused(device, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     with pytest.raises(ValueError, match=f"got '{device}'|device '{device}' asks for CUDA"):
         pick_device(device)
-
-
-def grey(threshold=None, images=None):
-    images = torch.linspace(0, 1, 5 * 8).view(5, 8) if images is None else images
-    return Task(ImagePatterns(images, threshold), FlipBits(0.1), number=2)
-
-
-@pytest.mark.parametrize(
-    ("task", "model"),
-    [
-        (grey(threshold=0.4), small_model()),
-        (grey(images=torch.linspace(1, 0, 5 * 8).view(5, 8)), small_model()),
-        (Task(grey().source, FlipBits(0.1), number=2, metric="squared error"), small_model()),
-        (grey(), small_model(decay_term=False)),
-    ],
-)
-def test_a_checkpoint_knows_the_images_the_metric_and_the_kind_of_model(tmp_path, task, model):
-    run = tmp_path / "run.training"
-    fit(small_model(), grey(), 2, checkpoint=run, **QUIET)
-    assert len(fit(small_model(), grey(), 2, checkpoint=run, **QUIET).rows) == 2
-    with pytest.raises(ValueError, match=r"another run.*delete it to start anew, or give another path"):
-        fit(model, task, 2, checkpoint=run, **QUIET)
-
-
-def test_a_task_made_of_functions_is_told_alike_in_every_process():
-    def source(number, generator):
-        return torch.zeros(number, 8)
-
-    class Corruption:
-        def __call__(self, patterns, generator):
-            return patterns, torch.ones_like(patterns, dtype=torch.bool)
-
-    told = _describe(Task(source, Corruption(), number=2))
-    assert "source" in told and "Corruption" in told and "0x" not in told
 
 
 def test_a_memory_without_parameters_cannot_be_trained():

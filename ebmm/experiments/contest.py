@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-
-from torch import nn
+from typing import Any
 
 from ebmm.tasks import Task
 
@@ -21,7 +20,7 @@ class Contestant:
         start: the contestant of the same experiment whose trained coders this one starts its training with.
     """
 
-    build: Callable[[], nn.Module]
+    build: Callable[[], Any]
     training: dict | None = None
     clamp: bool = False
     start: str | None = None

@@ -1,0 +1,164 @@
+"""The loss that meta-training descends, and whether its gradient is right: PyTorch's own of some layers is not."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parameters_to_vector, vector_to_parameters
+from torch.overrides import TorchFunctionMode
+
+from ebmm.memory import TrainableMemory
+from ebmm.model import EBMM
+from ebmm.tasks import Batch, Task
+
+SMALL = 200_000  # parameters up to which fit asks by itself
+TOLERANCE = 1e-5  # right gradients come to 1e-7
+NORMS = "is wrong in third derivatives: use ebmm.layers.LayerNorm, nn.RMSNorm or nn.GroupNorm(1, ...)"
+KNOWN_FAULTS = {
+    "layer_norm": f"layer_norm {NORMS}, or gradient_term=False",
+    "instance_norm": f"instance_norm {NORMS}, or gradient_term=False",
+    "batch_norm": f"batch_norm {NORMS}",
+    "_weight_norm": "PyTorch's weight_norm is wrong in second derivatives: compute g * v / v.norm(dim=1, keepdim=True)",
+}
+
+
+class GradientError(ValueError):
+    """A model's meta-gradient is not the slope of its loss."""
+
+
+def reconstruction_loss(model: TrainableMemory, batch: Batch) -> tuple[Tensor, Tensor]:
+    """Distortion after writing and reading, averaged over all read iterates (equations 2 and 5; chapter 4).
+
+    The paper sums over the K iterates; the mean differs by the factor K only.
+
+    Args:
+        model: any memory with ``write`` and ``read(..., trajectory=True)``.
+        batch: patterns and queries, (B, N, *S).
+
+    Returns:
+        The loss, a scalar, and what was read, (B, N, *S).
+    """
+    memory = model.write(batch.patterns)
+    recalled, trajectory = model.read(batch.queries, memory, trajectory=True)
+    squared = (trajectory[1:] - batch.patterns).flatten(3).square().sum(-1)
+    return squared.mean(), recalled
+
+
+def check_gradients(model: TrainableMemory, task: Task, *, seed: int = 0) -> float:
+    """Compare the meta-gradient with difference quotients of the loss along random directions, in float64.
+
+    Some of PyTorch's derivatives of higher order are wrong, and training then follows a wrong slope without a word
+    (chapter 4). A copy is asked on the CPU, and :func:`ebmm.fit` asks by itself where an energy has layers of your own.
+
+    Args:
+        model: an :class:`ebmm.EBMM` or any module that :func:`ebmm.fit` trains; its parameters are a little changed in
+            the copy, since the start may be special.
+        task: to draw two memories of at most three patterns from.
+        seed: of patterns and directions.
+
+    Returns:
+        The relative error where it is least; at kinks of the loss, such as those of ReLU, it says nothing.
+
+    Raises:
+        GradientError: it is above 0.00001. The message names what in the model is known to be wrong.
+
+    Example:
+        >>> from ebmm import EBMM, energies, tasks
+        >>> task = tasks.Task(tasks.RandomBits(8), tasks.FlipBits(0.1), number=2)
+        >>> check_gradients(EBMM(energies.PredictiveEnergy(8)), task) < 1e-5
+        True
+    """
+    few = dataclasses.replace(task, number=min(task.number, 3))
+    return _error_on(model, few.sample(2, torch.Generator().manual_seed(seed)), seed)
+
+
+def check_before_training(model: TrainableMemory, batch: Batch, asked: bool | None) -> None:
+    """What :func:`ebmm.fit` does with its first batch; ``None`` asks small models with layers of a user's own."""
+    if asked or (asked is None and _is_small(model, batch) and not _is_known(model)):
+        try:
+            _error_on(model, Batch(*(tensor[:2, :3] for tensor in batch)))
+        except Exception as error:  # such as constants of float32: no fault, or one that training runs into as well
+            if asked or isinstance(error, GradientError):
+                raise
+
+
+def _is_small(model: object, batch: Batch) -> bool:
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    return sum(parameter.numel() for parameter in parameters) <= SMALL and batch.patterns[0, 0].numel() <= 1024
+
+
+def _is_known(model: object) -> bool:
+    """Whether our tests cover its gradients: all but those of energies with layers of a user's own."""
+    if not isinstance(model, EBMM):
+        return True
+    packages = {type(module).__module__.partition(".")[0] for module in model.energy_network.modules()}
+    return packages <= {"ebmm", "torch"} and type(model.energy_network).__module__.startswith("ebmm.")
+
+
+def _error_on(model: TrainableMemory, batch: Batch, seed: int = 0) -> float:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"only a torch.nn.Module has gradients to check, got {type(model).__name__}")
+    with torch.random.fork_rng([]), torch.inference_mode(False), torch.enable_grad():
+        twin = copy.deepcopy(model).to("cpu", torch.float64).train()
+        if hasattr(twin, "projection"):
+            vars(twin)["projection"] = "clamp"  # straight-through is no slope, on purpose
+        batch = Batch(batch.patterns.cpu().double(), batch.queries.cpu().double(), batch.intact)
+        trained = [parameter for parameter in twin.parameters() if parameter.requires_grad]
+        generator = torch.Generator().manual_seed(seed)
+
+        def loss_at(point: Tensor) -> Tensor:
+            vector_to_parameters(point, trained)
+            torch.manual_seed(seed)  # dropout draws the same each time
+            return reconstruction_loss(twin, batch)[0]
+
+        def random_step(widths: list[Tensor]) -> Tensor:
+            each = torch.cat([width.expand(p.numel()) for width, p in zip(widths, trained, strict=True)])
+            return each * torch.randn(len(each), generator=generator, dtype=each.dtype)
+
+        start = parameters_to_vector(trained).detach()
+        start += random_step([0.01 * (parameter.detach().abs().mean() + 0.1) for parameter in trained])
+        slopes = torch.autograd.grad(loss_at(start), trained, allow_unused=True, materialize_grads=True)
+        slope, norms = torch.cat([one.flatten() for one in slopes]), torch.stack([one.norm() for one in slopes])
+        if not norms.isfinite().all():
+            raise ValueError("the gradient cannot be checked, it is not finite: try smaller write and read rates")
+        # Each parameter is to count, however small its gradient is beside the others'.
+        widths = (1e-3 * norms.max() / norms.clamp(min=1e-3 * norms.max().item())).nan_to_num(1.0)
+        found = []
+        for _ in range(3):
+            step = random_step([*widths])
+            for length in (1e-6, 1e-5, 1e-7, 1e-4):  # a kink of the loss may lie within some of them
+                with torch.no_grad():
+                    ahead, behind = (loss_at(start + length * sign * step).item() for sign in (1, -1))
+                quotient = (ahead - behind) / (2 * length)
+                size = max(abs(quotient), (slope * step).norm().item(), 1e-12)
+                found.append(abs((slope * step).sum().item() - quotient) / size)
+                if found[-1] < TOLERANCE:
+                    return found[-1]
+        with _Spy() as spy:
+            loss_at(start)
+    if spy.rounded:
+        raise ValueError("the gradient cannot be checked: the energy rounds to float32, and float64 is needed")
+    causes = [fault for name, fault in KNOWN_FAULTS.items() if name in spy.called]
+    raise GradientError(
+        f"the meta-gradient of {type(model).__name__} differs from difference quotients by {min(found):.1g} of its "
+        f"size: {'; '.join(causes) or 'look for detach() and autograd functions of your own in the energy'}. "
+        "If it is meant so, as in straight-through estimates: fit(..., check_gradients=False)"
+    )
+
+
+class _Spy(TorchFunctionMode):
+    """Notes which functions of PyTorch are called, and whether one rounds."""
+
+    def __init__(self):
+        super().__init__()
+        self.called, self.rounded = set(), False
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.called.add(func.__name__)
+        result = func(*args, **(kwargs or {}))
+        if isinstance(result, Tensor) and result.is_floating_point() and result.dtype != torch.float64:
+            self.rounded |= any(isinstance(one, Tensor) and one.dtype == torch.float64 for one in args)
+        return result
