@@ -8,10 +8,11 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
+from ebmm.given import whole
 from ebmm.machine import describe_device, pick_device, versions
 from ebmm.memory import AssociativeMemory
 from ebmm.metrics import errors
-from ebmm.tasks import Task
+from ebmm.tasks import Task, check_task
 
 
 def evaluate(
@@ -48,8 +49,8 @@ def evaluate(
         >>> evaluate(Hopfield(32), task, memories=4)["metric"]
         'wrong bits'
     """
-    if min(memories, batch_size) < 1:
-        raise ValueError(f"memories and batch_size must be at least 1, got {memories} and {batch_size}")
+    check_task(task)
+    memories, batch_size = whole(memories, "memories"), whole(batch_size, "batch_size")
     where = _moved(model, device)
     memory_floats = model.memory_floats
     generator = torch.Generator().manual_seed(seed)

@@ -121,14 +121,19 @@ class Checkpoint:
             raise ValueError(
                 f"{self.path} is no whole checkpoint of ebmm.fit ({told}): put back a copy of it, or give another path"
             ) from error
-        if started:
-            different.append(f"start values of {', '.join(started[:4])} are others, as from another seed")
+        if started and self.run["start"] != {name: digest(value) for name, value in model.items()}:
+            different.append(
+                f"start values of {', '.join(started[:4])} are others, as from another seed; to go on all the same, "
+                f'first load its weights: model.load_state_dict(torch.load({str(self.path)!r})["model"])'
+            )
         if different:
             more = f"; and {len(different) - 5} more" if len(different) > 5 else ""
             raise ValueError(
                 f"{self.path} is a checkpoint of another run ({'; '.join(different[:5])}{more}): give another path, "
                 f"or call fit as it was called there, with a model built as there"
             )
+        self.run["start"] = state["start"]
+        self.begun[self.model] = self.path, state["start"]
         self.model.load_state_dict(model)
         self.optimiser.load_state_dict(optimiser)
         self.generator.set_state(generator)

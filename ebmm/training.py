@@ -18,7 +18,7 @@ from ebmm.history import Checkpoint, History
 from ebmm.machine import PRECISIONS, _tf32, pick_device, rank_and_processes
 from ebmm.memory import TrainableMemory
 from ebmm.metrics import errors
-from ebmm.tasks import Batch, Task
+from ebmm.tasks import Batch, Task, check_task
 
 Drawn = tuple[Batch, Tensor]  # a batch, and where the generator stands after it
 
@@ -86,6 +86,7 @@ def fit(
         >>> len(fit(model, task, steps=3, memories=2, progress=False).rows)
         3
     """
+    check_task(task)
     steps, memories, save_every, max_skipped = _plain(
         operator.index, 1, steps=steps, memories=memories, save_every=save_every, max_skipped=max_skipped
     )
