@@ -215,8 +215,8 @@ class _Calls(TorchFunctionMode):
         self.attention |= name in ATTENTION
         if name in RECURRENT:
             raise RuntimeError(
-                f"{RECURRENT[name]} is one fused operation, without a second derivative on all devices or a rule for "
-                f"torch.vmap, and keeps weights that cannot be replaced: write the recurrence from nn.Linear"
+                f"{RECURRENT[name]} is one fused operation, without second derivatives on all devices or a rule for "
+                f"torch.vmap: write the recurrence from nn.Linear"
             )
         if DRAWS.fullmatch(name):
             raise ValueError(RANDOM)
