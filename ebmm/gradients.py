@@ -20,8 +20,6 @@ NORMS = "is wrong in third derivatives: use ebmm.layers.LayerNorm, nn.RMSNorm or
 KNOWN_FAULTS = {
     "layer_norm": f"layer_norm {NORMS}, or gradient_term=False",
     "instance_norm": f"instance_norm {NORMS}, or gradient_term=False",
-    "batch_norm": f"batch_norm {NORMS}",
-    "_weight_norm": "PyTorch's weight_norm is wrong in second derivatives: compute g * v / v.norm(dim=1, keepdim=True)",
 }
 
 

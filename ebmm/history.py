@@ -96,7 +96,6 @@ class Checkpoint:
             where, start = self.begun.get(model, (None, {}))
             if where != self.path or not self.path.exists():
                 start = _digests_of(model)
-            self.begun[model] = self.path, start
             torch_version, python = torch.__version__.partition("+")[0], "{}.{}".format(*sys.version_info)
             versions = {"ebmm": VERSION, "torch": torch_version, "python": python}
             self.run = {"identity": identity_of(**settings, task=task, model=model, **versions), "start": start}
@@ -144,6 +143,7 @@ class Checkpoint:
         """Save all that the next step depends on, with the state ``drawn`` of the generator."""
         if self.path is None:
             return
+        self.begun[self.model] = self.path, self.run["start"]
         state = self.run | {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),

@@ -96,7 +96,7 @@ def check_layers(network: nn.Module, gradient_term: bool) -> None:
     """Refuse layers whose derivatives PyTorch has not, or not right; no data is needed to see them."""
     if any(nn.parameter.is_lazy(parameter) for parameter in network.parameters()):
         raise ValueError("the energy has lazy layers of unknown size: call it once on a pattern before EBMM(energy)")
-    if any(tensor.is_inference() for tensor in network.state_dict(keep_vars=True).values()):
+    if any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
         raise ValueError("the energy was made under torch.inference_mode(), which keeps no gradients: make it outside")
     hooks = [hook for module in network.modules() for hook in module._forward_pre_hooks.values()]
     parts = [*network.modules(), *hooks]

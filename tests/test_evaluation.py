@@ -136,12 +136,22 @@ def test_a_row_of_images_can_be_written_as_json():
     assert len(json.dumps(evaluate(Echo(), task, 2))) < 1000
 
 
-@pytest.mark.parametrize(("memories", "batch_size"), [(0, 50), (5, 0)])
-def test_fewer_than_one_memory_or_batch_is_refused(memories, batch_size):
-    with pytest.raises(
-        ValueError, match=f"memories and batch_size must be at least 1, got {memories} and {batch_size}"
-    ):
-        evaluate(Echo(), TASK, memories, batch_size=batch_size)
+@pytest.mark.parametrize("given", [{"memories": 0}, {"batch_size": 0}])
+def test_fewer_than_one_memory_or_batch_is_refused(given):
+    (name,) = given
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got 0"):
+        evaluate(Echo(), TASK, **given)
+
+
+def test_numbers_of_numpy_are_taken_and_become_plain_in_the_row():
+    row = evaluate(Echo(), TASK, np.int64(3), batch_size=np.int32(2))
+    assert json.loads(json.dumps(row))["memories"] == 3
+
+
+@pytest.mark.parametrize("task", [None, [torch.zeros(2, 3)], RandomBits(8)])
+def test_what_is_no_task_is_refused(task):
+    with pytest.raises(TypeError, match="task must be an ebmm.Task"):
+        evaluate(Echo(), task, 2)
 
 
 # A memory of one's own

@@ -7,7 +7,6 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.utils.parametrizations import weight_norm
 from torch.nn.utils.parametrize import register_parametrization
 
 from ebmm import EBMM, Task, baselines, check_gradients, energies, fit, layers
@@ -103,7 +102,6 @@ RIGHT = {
     "mlp": lambda **options: EBMM(energies.MLPEnergy(6, 4, 5), **options),
     "predictive": lambda **options: EBMM(energies.PredictiveEnergy(6, 5), write_rate=(0.1, 1e-4, 1e-4), **options),
     "gated": lambda **options: EBMM(energies.GatedRNNEnergy(6, 3, 5, 2), projection="straight-through", **options),
-    "normalised": lambda **options: EBMM(energies.GatedRNNEnergy(6, 3, 5, 2, normalise=True), **options),
     "dense": lambda **options: EBMM(energies.DenseEnergy(6, 4), read_rate=0.3, **options),
     "compressed": lambda **options: EBMM(energies.CompressedDenseEnergy(6, 4, 3), sequential=True, **options),
     "attention": lambda **options: EBMM(Attention(), **options),
@@ -143,7 +141,7 @@ def test_gradients_of_baselines_pass(name):
 
 OF_IMAGES = {
     "linear": lambda: energies.ResNetLinearEnergy((8, 8), 3, 5, 2, (4,), 5, 6),
-    "convolutional": lambda: energies.ResNetConvEnergy((8, 8), 2, 5, 2, (4,), 3, 3, 5, normalise=True),
+    "convolutional": lambda: energies.ResNetConvEnergy((8, 8), 2, 5, 2, (4,), 3, 3, 5),
     "inpainting": lambda: energies.InpaintingEnergy((8, 8), 3, 4, *image_coders((8, 8), 4, channels=(2, 2)), hidden=3),
 }
 
@@ -159,8 +157,6 @@ WRONG = {
     "layer_norm": lambda: EBMM(Own(lambda h: F.layer_norm(h, (5,)))),
     "nn.LayerNorm": lambda: EBMM(Own(nn.LayerNorm(5)), write_rate=0.05),
     "instance_norm": lambda: EBMM(Own(lambda h: F.instance_norm(h.unsqueeze(-2)).squeeze(-2)), write_rate=0.05),
-    "batch_norm": lambda: EBMM(Own(lambda h: F.batch_norm(h, None, None, training=True)), write_rate=0.05),
-    "weight_norm": lambda: EBMM(normed(weight_norm), box=None, write_rate=0.5, gradient_term=False),
     "detach": lambda: EBMM(Own(lambda h: h * h.detach()), gradient_term=False),
 }
 

@@ -326,6 +326,21 @@ def test_a_trained_model_does_not_go_on_with_the_run_of_another(path):
     assert "are others, as from another seed" in refused(path, model)
 
 
+def test_a_run_whose_seed_is_lost_goes_on_with_its_weights_loaded_first(tmp_path):
+    path, run = tmp_path / "run.training", {"steps": 6, "memories": 2, "save_every": 2} | QUIET
+    unbroken = predictive()
+    whole = fit(unbroken, TASK, **run)
+    with pytest.raises(KeyboardInterrupt):
+        fit(predictive(), Task(RandomBits(8), Interrupts(9), 2), checkpoint=path, **run)
+    model, task = predictive(seed=7), Task(RandomBits(8), Interrupts(0), 2)
+    with pytest.raises(ValueError, match="to go on all the same, first load its weights"):
+        fit(model, task, checkpoint=path, **run)
+    model.load_state_dict(torch.load(path)["model"])
+    assert fit(model, task, checkpoint=path, **run).rows == whole.rows
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), unbroken.parameters(), strict=True))
+    assert len(fit(predictive(), task, checkpoint=path, **run).rows) == 6  # its start values are still those
+
+
 def test_a_changed_setting_of_the_same_model_is_another_run(tmp_path):
     model = own()
     fit(model, TASK, 4, checkpoint=tmp_path / "run.training", **QUIET)

@@ -125,7 +125,7 @@ def test_memories_that_would_mix_are_called_one_by_one(name, first):
         lambda: energies.PredictiveEnergy(DIM),
         lambda: energies.DenseEnergy(DIM, 4, beta=50.0),
         lambda: energies.CompressedDenseEnergy(DIM, 4, 4),
-        lambda: energies.GatedRNNEnergy(DIM, 3, 8, normalise=True),
+        lambda: energies.GatedRNNEnergy(DIM, 3, 8),
     ],
 )
 def test_memories_that_do_not_mix_stay_in_one_batched_call(energy):

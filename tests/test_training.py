@@ -220,8 +220,8 @@ def test_training_depends_on_no_mode_set_around_it(around):
 
 def test_a_model_built_under_inference_mode_is_refused():
     with torch.inference_mode():
-        model = small_model()
-    with pytest.raises(ValueError, match="EBMM was built under torch.inference_mode and cannot be trained"):
+        model = KanervaMachine(8, 3, 4)
+    with pytest.raises(ValueError, match="KanervaMachine was built under torch.inference_mode and cannot be trained"):
         fit(model, TASK, 1, **QUIET)
 
 
@@ -459,6 +459,7 @@ def test_a_task_of_another_size_than_the_model_is_refused():
 
 def test_auto_picks_the_accelerator_where_there_is_one(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device() == pick_device("auto") == torch.device("cuda")
     assert pick_device("cuda:1") == torch.device("cuda", 1)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
