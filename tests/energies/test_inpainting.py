@@ -166,3 +166,18 @@ def test_the_same_image_twice_gets_two_slots_and_is_recalled():
         codes = model.energy_network.encoder(patterns[0])
     near = torch.cdist(memory["memory.weight"][0], codes) < 0.3
     assert near[:, 2].sum() == near[:, 5].sum() == 2 and near.any(0).all()
+
+
+def test_detail_is_added_to_what_is_remembered():
+    energy = energy_of((16, 16))
+    torch.nn.init.constant_(energy.detail[-1].bias, 0.3)
+    remembered = torch.full((1, *energy.planes), 0.5)
+    with_detail, without = (energy.misfit(remembered + change, remembered).sum() for change in (0.3, -0.3))
+    assert with_detail < without
+
+
+def test_rounding_makes_no_distance_negative():
+    energy = energy_of((16, 16))
+    torch.nn.init.constant_(energy.log_tolerated, -25.0)
+    cells = 100 + torch.rand(1, 40, 4, 16)
+    assert energy.address(cells, cells).isfinite().all()
