@@ -35,22 +35,16 @@ class KanervaMachine(Rival):
 
     The prior (R₀, a diagonal U₀, σ) and the two coders are static; only R and U are written. The source
     samples the addresses, the matrix and the patterns, and trains by a variational bound; here all are
-    taken at their means and trained as every other memory is, by the error of what is read.
-
-    The ridge is ``σ² / σ_w²`` in general. A deviation σ_w other than 1 is the same machine with R₀ and U₀ in
-    other units, so there is none to learn.
+    taken at their means and trained as every other memory is, by the error of what is read. Addresses of another
+    variance than 1 would be the same machine with R₀ and U₀ in other units.
 
     Args:
-        features: d, the size of a pattern, or its shape S.
-        rows: K, at least 1. No more than K codes can be kept apart.
-        width: C, size of a code, at least 1.
-        read_steps: rounds of reading, at least 1. Without the coders in the round a second one would
+        features, rows, width: d or S, K and C. No more than K codes can be kept apart.
+        read_steps: rounds of reading. Without the coders in the round a second one would
             only shrink the code: addressing and mixing are linear, so nothing is attracted to anything.
-        encoder: maps patterns (M, *S) to codes (M, C); ``None``, for vectors only: an
-            :class:`ebmm.coders.Encoder` that starts near an isometry. The untrained machine is then
+        encoder, decoder: as of every rival; by default, for vectors, an :class:`ebmm.coders.Encoder` that starts near
+            an isometry and a :class:`ebmm.coders.Decoder` near its transpose. The untrained machine is then
             much like a Hopfield network with the pseudo-inverse rule.
-        decoder: maps codes (M, C) to patterns (M, *S) in [0, 1]; ``None``, for vectors only: a
-            :class:`ebmm.coders.Decoder` that starts near the transpose of the encoder.
         noise: start value of σ, above 0.01, which it stays above.
 
     A memory is ``"mean"``, R, (B, K, C), and ``"covariance"``, (B, K (K + 1) / 2), the upper triangle of U row by row.

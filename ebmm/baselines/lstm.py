@@ -26,19 +26,9 @@ class LSTMLayer(nn.Module):
 
     The forget gates' biases start at 1, so that cells keep what they hold at first; all others at 0.
 
-    Args:
-        inputs: A, size of an input.
-        hidden: H, cells of the layer.
-
     Shape:
         inputs: (N, ..., A), N steps. output, cell: (..., H), or such that they broadcast to it, the state
         before. returns: the outputs of all steps, (N, ..., H), and the last cells, (..., H).
-
-    Example:
-        >>> layer = LSTMLayer(5, hidden=3)
-        >>> outputs, cell = layer(torch.rand(7, 2, 5), torch.zeros(2, 3), torch.zeros(2, 3))
-        >>> outputs.shape, cell.shape
-        (torch.Size([7, 2, 3]), torch.Size([2, 3]))
 
     Hochreiter and Schmidhuber, *Long Short-Term Memory* (1997); the forget gate: Gers, Schmidhuber and
     Cummins, *Learning to Forget* (2000).
@@ -75,14 +65,9 @@ class LSTMMemory(Rival):
     Of equal memory, L layers of H cells take about 2/L of the arithmetic of one layer of L·H cells.
 
     Args:
-        features: d, the size of a pattern, or its shape S.
-        hidden: H, cells of each layer, at least 1.
-        layers: L, at least 1; each also reads the outputs of the one before.
-        encoder: maps patterns (M, *S) to codes (M, C); ``None``: an :class:`ebmm.coders.Encoder`,
-            for vectors.
-        decoder: maps outputs (M, L·H) to patterns (M, *S) in [0, 1]; ``None``: a
-            :class:`ebmm.coders.Decoder`, for vectors.
-        width: C, size of a code.
+        features, hidden, layers, width: d or S, H cells of each layer, L layers, and C, size of a code.
+        encoder, decoder: as of every rival, the decoder from outputs (M, L·H); by default an
+            :class:`ebmm.coders.Encoder` and a :class:`ebmm.coders.Decoder`, for vectors.
 
     A memory is ``"output"`` and ``"cell"``, (B, L, H) each.
 
@@ -107,10 +92,10 @@ class LSTMMemory(Rival):
         decoder: nn.Module | None = None,
         width: int = 128,
     ):
-        sizes = {"hidden": hidden, "layers": layers, "width": width}
-        super().__init__(
-            features, width, encoder, decoder, lambda d: (Encoder(d, width), Decoder(layers * hidden, d)), **sizes
-        )
+        def default(d: int) -> tuple[Encoder, Decoder]:
+            return Encoder(d, width), Decoder(layers * hidden, d)
+
+        super().__init__(features, width, encoder, decoder, default, hidden=hidden, layers=layers, width=width)
         self.hidden, self.width = hidden, width
         self.layers = nn.ModuleList(LSTMLayer(width + 1 + (hidden if i else 0), hidden) for i in range(layers))
 

@@ -25,15 +25,10 @@ def rows_and_width(budget: int, number: int, heads: int = 4) -> tuple[int, int]:
     """The widest rows that a budget allows, with one row for each pattern.
 
     Args:
-        budget: memory floats, all in all.
-        number: N, patterns in a memory, at least 1.
-        heads: H, at least 1.
+        budget, number, heads: memory floats, all in all; N, patterns in a memory; and H.
 
     Returns:
         R and W, with R·(W + 1 + H) at most the budget.
-
-    Raises:
-        ValueError: a budget that leaves no float for a row.
 
     Example:
         >>> rows_and_width(2080, number=16), rows_and_width(8256, number=64, heads=1)
@@ -59,8 +54,8 @@ class MANN(Rival):
     A query is a step of the controller and a read, ``Σ over rows of w_r M``. Nothing is written, so queries
     do not see each other. The decoder sees ``h`` and what the heads read.
 
-    What travels from write to read, and is counted: the matrix, and usage and last read weights, without
-    which writing could not go on. Four things differ from the source:
+    Usage and last read weights are counted in the memory's floats, since writing could not go on without them.
+    Four things differ from the source:
 
     - the sharpness β > 0, one learned number a head, as in the neural Turing machine. Without it
       no weight could exceed its neighbour's by more than e²;
@@ -72,18 +67,11 @@ class MANN(Rival):
       nothing to forget and nothing to recur to; both parts are left out.
 
     Args:
-        features: d, the size of a pattern, or its shape S.
-        rows: R, at least 1. Beyond R patterns, the least recently used are lost.
-        width: W, at least 1; :func:`rows_and_width` finds it.
-        heads: H, at least 1.
-        controller: U, at least 1.
-        encoder: maps patterns (M, *S) to codes (M, C); ``None``, for vectors only: an
-            :class:`ebmm.coders.Encoder`.
-        decoder: maps (M, U + H·W), output and reads, to patterns (M, *S) in [0, 1]; ``None``, for vectors
-            only: a :class:`ebmm.coders.Decoder`.
-        code_width: C, size of a code, at least 1.
-        decay: of the usage, in [0, 1).
-        sharpness: start value of β, above 0.
+        features, heads, controller, code_width: d or S, H, U and C.
+        rows, width: R and W, as :func:`rows_and_width` finds them. Beyond R patterns the least recently used are lost.
+        encoder, decoder: as of every rival, the decoder from output and reads, (M, U + H·W); by default an
+            :class:`ebmm.coders.Encoder` and a :class:`ebmm.coders.Decoder`, for vectors.
+        decay, sharpness: of the usage, in [0, 1), and start value of β, above 0.
 
     A memory is ``"matrix"``, (B, R, W), ``"usage"``, (B, R), and ``"weights"``, (B, H, R), the last read weights.
 
@@ -117,15 +105,12 @@ class MANN(Rival):
     ):
         if not 0 <= decay < 1 or sharpness <= 0:
             raise ValueError(f"decay must lie in [0, 1) and sharpness above 0, got {decay} and {sharpness}")
+
+        def default(d: int) -> tuple[Encoder, Decoder]:
+            return Encoder(d, code_width), Decoder(controller + heads * width, d)
+
         sizes = {"rows": rows, "width": width, "heads": heads, "controller": controller, "code_width": code_width}
-        super().__init__(
-            features,
-            code_width,
-            encoder,
-            decoder,
-            lambda d: (Encoder(d, code_width), Decoder(controller + heads * width, d)),
-            **sizes,
-        )
+        super().__init__(features, code_width, encoder, decoder, default, **sizes)
         self.rows, self.width, self.heads, self.controller = rows, width, heads, controller
         self.code_width, self.decay = code_width, decay
         self.from_code = _linear(code_width, 3 * controller, scale=0.5)
@@ -150,7 +135,6 @@ class MANN(Rival):
         )
 
     def _write(self, codes: Tensor, held: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """Each code into the row that was least recently used."""
         now = dict(self.initial_memory(len(codes))) if held is None else held
         # No step of the controller needs the one before, so it takes all N at once.
         keys, gates = self._keys_and_gates(self._controlled(codes))

@@ -24,25 +24,19 @@ class DifferentiablePlasticity(Rival):
     the input is a code. While patterns are shown, the Hebbian trace follows: ``H ← (1 − η) H + η y₋ᵀ y``.
     The trace is the memory; ``w``, ``a``, ``η`` and the two coders are only meta-learned.
 
-    How a pattern is shown. In the source's own experiment with patterns, one unit stands for each bit, a
-    shown bit dominates what its unit takes, and a pause without input wipes out the state before the
-    next pattern. Here this is done outright: the input holds the units, ``y₋ = y = tanh(code)``, and nothing of
+    In the source's own experiment a shown bit dominates what its unit takes, and a pause wipes out the state before
+    the next pattern. Here this is done outright: the input holds the units, ``y₋ = y = tanh(code)``, and nothing of
     the state goes from pattern to pattern or on to the queries. The trace is then symmetric, n(n + 1)/2
-    floats, which is a Hopfield network with a learned Hebbian rule, and as many units as bits fit into a
-    Hopfield network's budget. Units that ran freely under the input would recall old patterns while a new one
-    is shown, and store the mixture; that was worse wherever it was tried.
+    floats: a Hopfield network with a learned Hebbian rule. Units that ran freely under the input would recall old
+    patterns while a new one is shown, and store the mixture; that was worse wherever it was tried.
 
     A query starts from ``tanh(code)`` likewise and runs K steps with its input on and the trace fixed;
     each step is decoded.
 
     Args:
-        features: d, the size of a pattern, or its shape S.
-        units: n, at least 1.
-        read_steps: K, at least 1.
-        encoder: maps patterns (M, *S) to codes (M, n); ``None``, for vectors only: an
-            :class:`ebmm.coders.Encoder` that starts with unit i standing for bit i.
-        decoder: maps units (M, n) to patterns (M, *S) in [0, 1]; ``None``, for vectors only: a
-            :class:`ebmm.coders.Decoder` that starts with bit i read from unit i.
+        features, units, read_steps: d or S, n and K.
+        encoder, decoder: as of every rival, for codes (M, n); by default, for vectors, an :class:`ebmm.coders.Encoder`
+            and a :class:`ebmm.coders.Decoder` that start with unit i standing for bit i.
         rate: start value of η, in (0, 1), where it stays.
         gain: start value of n·η·a, at which Hebb's rule of Hopfield networks is 1. At 0, the source's start,
             it takes long until the trace is of any use.

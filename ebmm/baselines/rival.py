@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ebmm.coders import apply, given_or_default
+from ebmm.coders import apply, given_or_default, packing_coders
 from ebmm.memory import Memory, as_pattern_shape, check_counts, check_memory, check_points
 
 Sizes = tuple[int | range, ...]
@@ -23,13 +23,9 @@ class Rival(nn.Module):
     Args:
         features: d, the size of a pattern, or its shape S.
         code_size: C, of a code.
-        encoder: maps patterns (M, *S) to codes (M, C).
-        decoder: maps what is read (M, ...) to patterns (M, *S) in [0, 1].
+        encoder, decoder: map patterns (M, *S) to codes (M, C), and what is read (M, ...) to patterns (M, *S) in [0, 1].
         default: makes both for vectors of d elements; it serves where one is ``None``.
         sizes: further ones to be checked.
-
-    Raises:
-        ValueError: a size below 1, or a coder missing for patterns that are not vectors.
     """
 
     settings: tuple[str, ...] = ()
@@ -72,10 +68,6 @@ class Rival(nn.Module):
 
         Returns:
             B memories, of the tensors that ``memory_shapes`` names.
-
-        Raises:
-            TypeError, ValueError: what are no patterns of this model; another model's memory; coders that do not
-                give the sizes they should; more patterns than there is room for.
         """
         held = None if memory is None else self._checked(memory)
         self._check(patterns, "patterns", memory)
@@ -91,9 +83,6 @@ class Rival(nn.Module):
 
         Returns:
             (B, Q, *S), and with ``trajectory`` also (K + 1, B, Q, *S): the query first, what is read last.
-
-        Raises:
-            TypeError, ValueError: as for ``write``.
         """
         held = self._checked(memory)
         self._check(query, "query", memory)
@@ -122,20 +111,39 @@ class Rival(nn.Module):
         check_points(x, self.pattern_shape, name, 0.0, 1.0, next(self.parameters(), None), batch)
 
 
-def after_filled_slots(codes: Tensor, held: Tensor | None, slots: int) -> Tensor:
-    """Codes (B, N, C) in slots of their own, after those already filled, (B, filled, C).
+class OneSlotEach(Rival):
+    """A rival that keeps the code of each pattern in a slot of its own, in the order of writing.
 
-    Raises:
-        ValueError: more codes than free slots.
+    Args:
+        features, encoder, decoder: as of every rival; the default is :func:`ebmm.coders.packing_coders`.
+        slots, width: how many patterns a memory holds, and C, floats of a slot.
 
-    Example:
-        >>> after_filled_slots(torch.ones(1, 1, 4), torch.zeros(1, 2, 4), slots=3).shape
-        torch.Size([1, 3, 4])
+    A memory is ``"slots"``, (B, filled, C). More patterns than free slots are a ``ValueError``.
     """
-    filled = 0 if held is None else held.shape[1]
-    if filled + codes.shape[1] > slots:
-        raise ValueError(
-            f"the memory has {slots} slots, one a pattern: {filled} are filled, "
-            f"{codes.shape[1]} more patterns do not fit"
-        )
-    return codes if held is None else torch.cat([held, codes], dim=1)
+
+    settings = ("slots", "width")
+
+    def __init__(
+        self,
+        features: int | tuple[int, ...],
+        slots: int,
+        width: int,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+    ):
+        sizes = {"slots": slots, "width": width}
+        super().__init__(features, width, encoder, decoder, lambda d: packing_coders(d, width), **sizes)
+        self.slots, self.width = slots, width
+
+    @property
+    def memory_shapes(self) -> dict[str, Sizes]:
+        return {"slots": (range(1, self.slots + 1), self.width)}
+
+    def _write(self, codes: Tensor, held: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        filled = 0 if held is None else held["slots"].shape[1]
+        if filled + codes.shape[1] > self.slots:
+            raise ValueError(
+                f"the memory has {self.slots} slots, one a pattern: {filled} are filled, "
+                f"{codes.shape[1]} more patterns do not fit"
+            )
+        return {"slots": codes if held is None else torch.cat([held["slots"], codes], dim=1)}
