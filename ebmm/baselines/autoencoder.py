@@ -12,7 +12,7 @@ class Autoencoder(OneSlotEach):
 
     It is no contestant, since it is told what the others must find out. It shows what is lost
     by encoding alone, and training it is the quickest way to coders that other memories then start from.
-    Arguments are those of :class:`ebmm.baselines.rival.OneSlotEach`. There must be as many queries as patterns were written.
+    Arguments are those of :class:`ebmm.baselines.rival.OneSlotEach`; there must be as many queries as patterns written.
 
     Example:
         >>> import torch

@@ -119,6 +119,11 @@ class OneSlotEach(Rival):
         slots, width: how many patterns a memory holds, and C, floats of a slot.
 
     A memory is ``"slots"``, (B, filled, C). More patterns than free slots are a ``ValueError``.
+
+    Example:
+        >>> model = OneSlotEach(8, slots=5, width=4)
+        >>> model.write(torch.rand(2, 3, 8)), model.memory_floats
+        (Memory(slots: (2, 3, 4), device='cpu'), 20)
     """
 
     settings = ("slots", "width")
