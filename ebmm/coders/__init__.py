@@ -1,8 +1,7 @@
 """Static encoders and decoders: what a memory may put before and behind what it writes.
 
-An encoder maps patterns (M, *S) in [0, 1] to codes (M, C), a decoder codes (M, C) to patterns
-(M, *S) in [0, 1]. Both are only meta-learned and cost no memory floats. Any two modules of these
-shapes serve.
+An encoder maps patterns (M, *S) in [0, 1] to codes (M, C), a decoder codes (M, C) to patterns (M, *S) in [0, 1].
+Both are only meta-learned and cost no memory floats. Any two modules of these shapes serve.
 """
 
 from ebmm.coders.base import apply, given_or_default
