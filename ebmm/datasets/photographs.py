@@ -58,8 +58,7 @@ class PhotoSet:
 
     Args:
         images: (M, 3, H, W) uint8, red, green and blue; it may be a file mapped into memory.
-        name: what to call the set in a figure or a results file.
-        source: where the images were found.
+        name, source: what to call the set in a figure or a results file, and where the images were found.
 
     Example:
         >>> PhotoSet(torch.zeros(5, 3, 8, 8, dtype=torch.uint8), "black", "nowhere")
@@ -79,15 +78,12 @@ class PhotoSet:
 
 
 def cifar10(split: str = "train", root: str | os.PathLike | None = None) -> PhotoSet:
-    """Photographs of ten kinds of things, 32 x 32 (Krizhevsky 2009), officially split.
+    """Photographs of ten kinds of things, 32 x 32 (Krizhevsky 2009), in the official order.
 
     Args:
-        split: ``"train"`` (50000 images) or ``"test"`` (10000).
+        split: ``"train"`` (50000 images) or ``"test"`` (10000), as officially.
         root: a laid-out folder that holds ``cifar-10-batches-bin/`` or ``cifar-10-batches-py/``; by default
             ``EBMM_DATA``, else a download.
-
-    Returns:
-        The images in the official order.
 
     Example:
         >>> cifar10("test").images.shape  # doctest: +SKIP
@@ -109,8 +105,8 @@ def cifar10(split: str = "train", root: str | os.PathLike | None = None) -> Phot
 def tiny_imagenet(split: str = "train", root: str | os.PathLike | None = None) -> PhotoSet:
     """Photographs of 200 kinds of things, 64 x 64 (Stanford's CS231n, from ImageNet).
 
-    The archive, 237 MB from http://cs231n.stanford.edu/tiny-imagenet-200.zip, is to be unpacked by the user.
-    A part of it serves too: all images that are there are taken, and the name says how many.
+    The archive, 237 MB, is to be unpacked by the user. A part of it serves too: all images that are there are taken,
+    and the name says how many.
 
     Args:
         split: ``"train"`` (at most 100000 images) or ``"val"`` (10000).
@@ -153,9 +149,6 @@ def folder_of_images(path: str | os.PathLike, size: int = 64, exact: bool = Fals
         path: the folder. Files count whose names end in .jpeg, .jpg, .png or the like.
         size: height and width of the images. Others are cut to the square in their middle and resized to it.
         exact: refuse images of another size instead.
-
-    Raises:
-        ValueError: a file that cannot be decoded, or with ``exact`` has another size.
 
     Example:
         >>> folder_of_images("my photographs", size=64)  # doctest: +SKIP
