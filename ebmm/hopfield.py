@@ -160,11 +160,8 @@ class Hopfield(nn.Module):
         run = self._start(query, memory, clamp, steps)
         states = [run.state.clone()]
         for _ in range(steps):
-            if dynamics == "synchronous":
-                run.update_all()
-            else:
-                for _ in run.sweep(self._order(generator)):
-                    pass
+            for _ in run.sweep(self._groups(dynamics, generator)):
+                pass
             states = states if trajectory else states[-1:]
             states.append(run.state.clone())
             if torch.equal(states[-1], states[-2]):
@@ -199,7 +196,7 @@ class Hopfield(nn.Module):
             yield self._values(run.state.clone())
             for _ in range(steps):
                 still = True
-                for changed in run.sweep(self._order(generator)):
+                for changed in run.sweep(self._groups("asynchronous", generator)):
                     if changed.any():
                         still = False
                         yield self._values(run.state.clone())
@@ -245,10 +242,14 @@ class Hopfield(nn.Module):
         signs = state.transpose(1, 2).reshape(state.shape[0], state.shape[2], *self.pattern_shape)
         return (signs + 1) / 2 if self.values == "bits" else signs
 
-    def _order(self, generator: torch.Generator | None) -> list[int]:
-        if generator is None:
-            return list(range(self.dim))
-        return torch.randperm(self.dim, generator=generator, device=generator.device).tolist()
+    def _groups(self, dynamics: str, generator: torch.Generator | None) -> list[slice]:
+        """The groups of units that a step updates one after the other: all at once, or each alone."""
+        if dynamics == "synchronous":
+            return [slice(None)]
+        units = torch.arange(self.dim)
+        if generator is not None:
+            units = torch.randperm(self.dim, generator=generator, device=generator.device)
+        return [slice(unit, unit + 1) for unit in units.tolist()]
 
     def _start(self, query: Tensor, memory: Memory, clamp: Tensor | None, steps: int) -> _Run:
         weight = self.weights(memory).detach()
@@ -277,20 +278,14 @@ class _Run:
         rounding = torch.finfo(weight.dtype).eps
         self.zero = 8 * rounding * (1 + weight.abs().sum(-1, keepdim=True))
 
-    def update_all(self) -> None:
-        self.state = self._updated(slice(None), self.weight @ self.state)
-
-    def sweep(self, order: list[int]) -> Iterator[Tensor]:
-        """Update unit after unit; after each, yield where it changed: (B, Q), bool."""
-        for unit in order:
-            field = self.weight[:, unit, None] @ self.state
-            new = self._updated(unit, field[:, 0])
-            changed = new != self.state[:, unit]
-            self.state[:, unit] = new
+    def sweep(self, groups: list[slice]) -> Iterator[Tensor]:
+        """Update group after group of units; after each, yield which of its states changed, bool."""
+        for units in groups:
+            field = self.weight[:, units] @ self.state
+            keep = field.abs() <= self.zero[:, units]
+            if self.clamp is not None:
+                keep |= self.clamp[:, units]
+            new = torch.where(keep, self.state[:, units], field.sign())
+            changed = new != self.state[:, units]
+            self.state[:, units] = new
             yield changed
-
-    def _updated(self, units: int | slice, field: Tensor) -> Tensor:
-        keep = field.abs() <= self.zero[:, units]
-        if self.clamp is not None:
-            keep |= self.clamp[:, units]
-        return torch.where(keep, self.state[:, units], field.sign())

@@ -1,8 +1,4 @@
-"""The dynamic Kanerva machine: a matrix written by Bayes' rule, one pattern at a time, and read by regression.
-
-Letters: B memories, N patterns, Q queries, S the shape of a pattern, C the size of a code, K the rows of
-the matrix.
-"""
+"""The dynamic Kanerva machine: a matrix of K rows written by Bayes' rule, one pattern at a time, read by regression."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from torch import Tensor, nn
 
 from ebmm.baselines.rival import Rival, Sizes
 from ebmm.coders import Decoder, Encoder
+from ebmm.coders.vectors import start_linear
 from ebmm.layers import triangle, triangle_position
 from ebmm.memory import Memory
 
@@ -100,7 +97,6 @@ class KanervaMachine(Rival):
         )
 
     def _write(self, codes: Tensor, held: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """One step of Bayes' rule for each code."""
         believed = self.initial_memory(len(codes)) if held is None else held
         mean, noise = believed["mean"], self.noise_variance()
         # U is carried as U = F Fᵀ, so that no rounding makes a variance negative (Potter's form of Bayes' rule).
@@ -131,22 +127,18 @@ class KanervaMachine(Rival):
 
 def _isometric_coders(features: int, width: int) -> tuple[Encoder, Decoder]:
     encoder, decoder = Encoder(features, width), Decoder(width, features)
+    start_linear(encoder, decoder, nn.init.orthogonal_(torch.empty(width, features)))
     with torch.no_grad():
-        nn.init.orthogonal_(encoder.linear.weight)
-        decoder.linear.weight.copy_(2 * encoder.linear.weight.mT)
-        for parameter in (encoder.linear.bias, decoder.linear.bias):
-            parameter.zero_()
-        for parameter in (*encoder.network[-1].parameters(), *decoder.network[-1].parameters()):
-            parameter.mul_(0.1)
+        for last in (*encoder.network[-1].parameters(), *decoder.network[-1].parameters()):
+            last.mul_(0.1)
     return encoder, decoder
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:
     """``matrix⁻¹ right`` for symmetric positive definite matrices, by Cholesky and one step of refinement.
 
-    The refinement corrects the rounding of the first solution, which it takes for a constant. Its own
-    derivative is then that of the inverse, ``A⁻¹ (db − dA x)``, at half the price of going back through the
-    factorisation. For first derivatives only.
+    The refinement takes the first solution for a constant. Its own derivative is then that of the inverse,
+    ``A⁻¹ (db − dA x)``, at half the price of going back through the factorisation. For first derivatives only.
     """
     with torch.no_grad():
         factor = _cholesky(matrix)

@@ -1,7 +1,6 @@
 """The long short-term memory: patterns are read one after the other into a state of fixed size.
 
-It is what the contest is measured from: nothing in it is made for addressing by content. Letters: B memories,
-N patterns, Q queries, L layers, H hidden units, S the shape of a pattern.
+It is what the contest is measured from: nothing in it is made for addressing by content.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
 """The memory-augmented neural network: a controller writes to the least recently used row of a matrix.
 
-Letters: B memories, N patterns, Q queries, S the shape of a pattern, C the size of a code, R rows of the
-matrix, W their width, H heads, U units of the controller.
+Letters: R rows of the matrix, W their width, H heads, U units of the controller, C the size of a code.
 """
 
 from __future__ import annotations
@@ -150,8 +149,6 @@ class MANN(Rival):
         reads = (weights @ held["matrix"]).unflatten(1, keys.shape[1:3])
         return [self._decoded(torch.cat([output, reads.flatten(2)], dim=-1))]
 
-    # The controller
-
     def _controlled(self, codes: Tensor) -> Tensor:
         """The controller's output, (..., U)."""
         admit, show, candidate = self.from_code(codes).chunk(3, dim=-1)
@@ -161,8 +158,6 @@ class MANN(Rival):
         """Keys (..., H, W) and write gates (..., H, 1)."""
         keys = self.to_keys(output).unflatten(-1, (self.heads, self.width))
         return keys, torch.sigmoid(self.to_gates(output)).unsqueeze(-1)
-
-    # The matrix
 
     def _write_step(self, keys: Tensor, gates: Tensor, now: dict[str, Tensor]) -> dict[str, Tensor]:
         """Write the keys (B, H, W) of one pattern (equations 5 to 8)."""

@@ -1,7 +1,7 @@
 """The memory network: one slot a pattern, found by its content.
 
 Its weak side is the price, which grows with the number of patterns; its strength is that nothing written
-ever disturbs what is there. Letters: B memories, N patterns, Q queries, S the shape of a pattern.
+ever disturbs what is there.
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""Differentiable plasticity: a recurrent network whose connections change while it runs.
-
-Letters: B memories, N patterns, Q queries, K read steps, S the shape of a pattern, n units.
-"""
+"""Differentiable plasticity: a recurrent network of n units whose connections change while it runs."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from torch import Tensor, nn
 
 from ebmm.baselines.rival import Rival, Sizes
 from ebmm.coders import Decoder, Encoder
+from ebmm.coders.vectors import start_linear
 from ebmm.layers import triangle, triangle_position
 
 SPREAD = 0.01  # standard deviation of the random start of w and a
@@ -107,12 +105,6 @@ class DifferentiablePlasticity(Rival):
 
 def _unit_coders(features: int, units: int) -> tuple[Encoder, Decoder]:
     """Coders by which, at first, unit i stands for bit i."""
-    return _start_as(1.0, Encoder(features, units)), _start_as(2.0, Decoder(units, features))
-
-
-def _start_as(scale: float, coder):
-    """The coder with its linear part set to ``scale`` times the identity, as far as that goes."""
-    with torch.no_grad():
-        nn.init.eye_(coder.linear.weight).mul_(scale)
-        nn.init.zeros_(coder.linear.bias)
-    return coder
+    encoder, decoder = Encoder(features, units), Decoder(units, features)
+    start_linear(encoder, decoder, torch.eye(units, features))
+    return encoder, decoder

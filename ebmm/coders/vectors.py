@@ -71,16 +71,22 @@ def packing_coders(features: int, width: int) -> tuple[Encoder, Decoder]:
         tensor([[1., 0., 1.]])
     """
     encoder, decoder = Encoder(features, width), Decoder(width, features, activation=Sine)
-    element = torch.arange(features)
+    weight, element = torch.zeros(width, features), torch.arange(features)
+    weight[element % width, element] = 0.5 ** (element // width)
+    start_linear(encoder, decoder, weight)
     with torch.no_grad():
-        for linear in (encoder.linear, decoder.linear):
-            linear.weight.zero_()
-            linear.bias.zero_()
-        encoder.linear.weight[element % width, element] = 0.5 ** (element // width)
-        for weight in encoder.network[-1].parameters():
-            weight.mul_(0.1)
-        decoder.linear.weight.copy_(2 * encoder.linear.weight.mT)
+        for last in encoder.network[-1].parameters():
+            last.mul_(0.1)
     return encoder, decoder
+
+
+def start_linear(encoder: Encoder, decoder: Decoder, weight: Tensor) -> None:
+    """Start the linear part of an encoder as ``weight``, (C, d), and of its decoder as twice the transpose."""
+    with torch.no_grad():
+        encoder.linear.weight.copy_(weight)
+        decoder.linear.weight.copy_(2 * weight.mT)
+        for linear in (encoder.linear, decoder.linear):
+            linear.bias.zero_()
 
 
 class SignEncoder(nn.Module):
