@@ -95,8 +95,7 @@ class Hopfield(nn.Module):
     def memory_floats(self) -> int:
         """What one memory costs: ``d (d + 1) / 2`` floats; 8256 at d = 128, as in the paper's table 1.
 
-        Hebb's rule and Storkey's need only the ``d (d - 1) / 2`` couplings above the diagonal; the paper adds one
-        bias a unit, and so do we, though all are zero here. The pseudo-inverse rule needs the diagonal to write on.
+        Only the pseudo-inverse rule needs the diagonal. The paper counts one bias a unit, and so do we in its place.
         """
         return self.dim * (self.dim + 1) // 2
 
@@ -140,14 +139,12 @@ class Hopfield(nn.Module):
         unit after another, and a step is a sweep over all of them; the energy never rises. Synchronous: all
         units at once; the energy may rise, and the network may end in a cycle of two states.
 
-        The paper's table 1 is reproduced only by asynchronous reading with the intact units clamped: the
-        network is told which bits to trust. EBMM is not told (chapter 1).
-
         Args:
             query: (B, Q, *S), floating point, each value one of the two that ``values`` names.
             memory, trajectory: what ``write`` returned, and whether to return the states along the way, too.
-            clamp: (B, Q, *S), bool; units where it is true are known to be right, and never updated.
-            steps, dynamics: at most so many, ``"asynchronous"`` or ``"synchronous"``.
+            clamp: (B, Q, *S), bool; units where it is true are known to be right, and never updated. Only so is the
+                paper's table 1 reproduced (chapter 1).
+            steps, dynamics: how many steps at most, and whether they are ``"asynchronous"`` or ``"synchronous"``.
             generator: draws a new order of the units for each sweep, the same for all memories and queries.
                 ``None`` takes the units in their order in the pattern.
 

@@ -1,8 +1,8 @@
 """Layers whose weights may differ from memory to memory, and a layer norm that can be differentiated thrice.
 
 A memory layer is an ordinary layer until its parameters are replaced (``torch.func.functional_call``) by tensors with
-a leading memories dimension B. It then applies memory b's weights to the inputs of memory b, all in one batched
-product. That is the fast path of :class:`ebmm.EBMM`; a writable parameter of any other layer is served by ``vmap``.
+a leading dimension B. It then applies memory b's weights to the inputs of memory b, all in one batched product: the
+fast path of :class:`ebmm.EBMM`. A writable parameter of any other layer is served by ``vmap``.
 """
 
 from __future__ import annotations

@@ -20,20 +20,17 @@ PRIOR_SCALE = 0.1  # standard deviation of the random start of R₀
 class KanervaMachine(Rival):
     """A belief about a K × C matrix M whose rows mix into the code of every stored pattern.
 
-    A pattern's code is taken for ``z = Mᵀ w`` plus noise of variance σ², with an address ``w`` of K
-    numbers, standard normal. The memory is what is believed of M: its mean R and the covariance U of
-    its rows, the same for every column.
+    A pattern's code is taken for ``z = Mᵀ w`` plus noise of variance σ², with a standard normal address ``w``.
+    The memory is the mean R of M and the covariance U of its rows, the same for every column.
 
     - Address a code by ridge regression: ``w = (R Rᵀ + σ² I)⁻¹ R z``.
     - Write pattern after pattern, by Bayes' rule for a linear model with Gaussian noise:
       ``R ← R + c Δᵀ / s`` and ``U ← U − c cᵀ / s``, with ``Δ = z − Rᵀ w``, ``c = U w``, ``s = wᵀ c + σ²``.
-    - Read by going round: encode the query, address the code, decode ``Rᵀ w``, and take that for the
-      next query.
+    - Read by going round: encode the query, address the code, decode ``Rᵀ w``, and take that for the next query.
 
     The prior (R₀, a diagonal U₀, σ) and the two coders are static; only R and U are written. The source
     samples the addresses, the matrix and the patterns, and trains by a variational bound; here all are
-    taken at their means and trained as every other memory is, by the error of what is read. Addresses of another
-    variance than 1 would be the same machine with R₀ and U₀ in other units.
+    taken at their means and trained as every other memory is, by the error of what is read.
 
     Args:
         features, rows, width: d or S, K and C. No more than K codes can be kept apart.
@@ -111,7 +108,6 @@ class KanervaMachine(Rival):
         return {"mean": mean, "covariance": triangle(factor @ factor.mT)}
 
     def _read(self, query: Tensor, held: dict[str, Tensor]) -> list[Tensor]:
-        """Go round from each query: encode, address, decode."""
         mean, rounds = held["mean"], [query]
         regression = self._regress(mean, mean)  # the same for all codes, queries and rounds
         for _ in range(self.read_steps):

@@ -55,20 +55,18 @@ class LSTMLayer(nn.Module):
 class LSTMMemory(Rival):
     """A recurrent network that reads the patterns, then each query in one more step from the same state.
 
-    An input is a pattern's code and a flag, +1 to store and −1 to recall. The memory is the state after
-    the last pattern, output and cells of each layer. A query enters the gates as a pattern does, and the
-    decoder sees the layers' outputs after that step, nothing else.
+    An input is a pattern's code and a flag, +1 to store and −1 to recall. A query enters the gates as a pattern does,
+    and the decoder sees the layers' outputs after that step, nothing else.
 
-    Beyond the standard form, with more than one layer: each also sees the input, and the decoder sees all
-    their outputs (Graves 2013). Without these paths several layers learn slowly even to copy the query.
-    Of equal memory, L layers of H cells take about 2/L of the arithmetic of one layer of L·H cells.
+    Where there are several layers, each also sees the input, and the decoder all their outputs (Graves 2013):
+    without these paths they learn slowly even to copy the query.
 
     Args:
         features, hidden, layers, width: d or S, H cells of each layer, L layers, and C, size of a code.
         encoder, decoder: as of every rival, the decoder from outputs (M, L·H); by default an
             :class:`ebmm.coders.Encoder` and a :class:`ebmm.coders.Decoder`, for vectors.
 
-    A memory is ``"output"`` and ``"cell"``, (B, L, H) each.
+    A memory is the state after the last pattern, ``"output"`` and ``"cell"``, (B, L, H) each.
 
     Example:
         >>> model = LSTMMemory(64, hidden=520, layers=2)
@@ -104,7 +102,6 @@ class LSTMMemory(Rival):
         return {"output": state, "cell": state}
 
     def _write(self, codes: Tensor, held: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """One step a pattern, from an empty state or from that of an old memory."""
         if held is None:
             outputs = cells = codes.new_zeros(len(codes), len(self.layers), self.hidden)
         else:

@@ -21,13 +21,7 @@ EMPTY = 0.01  # a row not much longer than this holds nothing
 
 
 def rows_and_width(budget: int, number: int, heads: int = 4) -> tuple[int, int]:
-    """The widest rows that a budget allows, with one row for each pattern.
-
-    Args:
-        budget, number, heads: memory floats, all in all; N, patterns in a memory; and H.
-
-    Returns:
-        R and W, with R·(W + 1 + H) at most the budget.
+    """R = ``number``, a row for each pattern, and the largest W with R·(W + 1 + H) at most the budget of memory floats.
 
     Example:
         >>> rows_and_width(2080, number=16), rows_and_width(8256, number=64, heads=1)
@@ -59,11 +53,9 @@ class MANN(Rival):
     - the sharpness β > 0, one learned number a head, as in the neural Turing machine. Without it
       no weight could exceed its neighbour's by more than e²;
     - in the cosine a row counts as 0.01 longer than it is, so that an empty row is like no key;
-    - all heads write into one row. The source marks the H least used rows for every head, which stores a
-      pattern H times; a row for each head leaves a pattern H short rows;
-    - the controller starts every step afresh. The patterns are independent, so that its state and the last
-      reads tell nothing of the next one, and would cost 2U floats. A cell that starts from zero has
-      nothing to forget and nothing to recur to; both parts are left out.
+    - all heads write into one row. In the source each writes into the H least used: a pattern is stored H times;
+    - the controller starts every step afresh, so that it has nothing to forget and nothing to recur to. Patterns are
+      independent: its state would tell nothing of the next one, and would cost 2U floats.
 
     Args:
         features, heads, controller, code_width: d or S, H, U and C.
@@ -178,7 +170,7 @@ class MANN(Rival):
 
 
 def _linear(inputs: int, outputs: int, scale: float) -> nn.Linear:
-    """A linear layer whose outputs start ``scale`` times as large as its inputs, without biases.
+    """A linear layer whose outputs start ``scale`` times as large as its inputs, with biases of 0.
 
     With the usual small weights and random biases all keys would start alike, and no row could be found.
     """

@@ -23,21 +23,18 @@ class DifferentiablePlasticity(Rival):
     The trace is the memory; ``w``, ``a``, ``η`` and the two coders are only meta-learned.
 
     In the source's own experiment a shown bit dominates what its unit takes, and a pause wipes out the state before
-    the next pattern. Here this is done outright: the input holds the units, ``y₋ = y = tanh(code)``, and nothing of
-    the state goes from pattern to pattern or on to the queries. The trace is then symmetric, n(n + 1)/2
-    floats: a Hopfield network with a learned Hebbian rule. Units that ran freely under the input would recall old
-    patterns while a new one is shown, and store the mixture; that was worse wherever it was tried.
+    the next pattern. Here the input holds the units outright, ``y₋ = y = tanh(code)``, and nothing of the state goes
+    from pattern to pattern or on to the queries. The trace is then symmetric: a Hopfield network with a learned Hebbian
+    rule. Units that ran freely would store a mixture of old patterns and new; that was worse wherever it was tried.
 
-    A query starts from ``tanh(code)`` likewise and runs K steps with its input on and the trace fixed;
-    each step is decoded.
+    A query starts from ``tanh(code)`` and runs K steps with its input on and the trace fixed; each step is decoded.
 
     Args:
         features, units, read_steps: d or S, n and K.
         encoder, decoder: as of every rival, for codes (M, n); by default, for vectors, an :class:`ebmm.coders.Encoder`
             and a :class:`ebmm.coders.Decoder` that start with unit i standing for bit i.
         rate: start value of η, in (0, 1), where it stays.
-        gain: start value of n·η·a, at which Hebb's rule of Hopfield networks is 1. At 0, the source's start,
-            it takes long until the trace is of any use.
+        gain: start value of n·η·a. Hebb's rule of Hopfield networks has 1; at 0, the source's start, learning is slow.
 
     A memory is ``"trace"``, (B, n(n + 1)/2), its upper triangle row by row.
 
@@ -93,7 +90,6 @@ class DifferentiablePlasticity(Rival):
         return {"trace": trace}
 
     def _read(self, query: Tensor, held: dict[str, Tensor]) -> list[Tensor]:
-        """Run the network from each query, which stays on as its input, and decode the units after each step."""
         connections = self.fixed + self.plastic * held["trace"][:, self.position]
         codes, rounds = self._encoded(query), []
         y = torch.tanh(codes)

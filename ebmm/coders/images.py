@@ -1,7 +1,4 @@
-"""Coders for images: cosines, as in JPEG, and a convolutional network beside them (chapters 6 and 7).
-
-One encoder and its transpose serve every memory in an image contest, ours and the rivals'.
-"""
+"""Coders for images: cosines, as in JPEG, and a convolutional network beside them (chapters 6 and 7)."""
 
 from __future__ import annotations
 
@@ -58,11 +55,10 @@ def as_planes(shape: tuple[int, ...]) -> tuple[int, int, int]:
 class ImageEncoder(nn.Module):
     """Maps images to codes of one length: cosine coefficients plus what a convolutional network adds.
 
-    ``e = √C · c/‖c‖`` with ``c = A [B s, τ] + network(s)`` and ``s = 2 (x − level)``: B is a cosine basis, of
-    four times as many cosines as the code has numbers, A starts by choosing the first of them, τ is one
-    constant, the network starts as zero. As all codes have the length √C, no code is ever the
-    nearest slot to half of another one (see :class:`ebmm.energies.CompressedDenseEnergy`); the constant
-    keeps what the length would have told.
+    ``e = √C · c/‖c‖`` with ``c = A [B s, τ] + network(s)`` and ``s = 2 (x − level)``: B holds four times as many
+    cosines as the code has numbers, A starts by choosing the first of them, τ is one constant, the network starts as
+    zero. As all codes have the length √C, none is ever the nearest slot to half of another
+    (see :class:`ebmm.energies.CompressedDenseEnergy`); the constant keeps what the length would have told.
 
     Args:
         shape, width: S of an image, (H, W) or (3, H, W), sides multiples of 8, and C, size of a code, 2 to d.

@@ -115,10 +115,6 @@ def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike 
         split: ``"background"`` (30 alphabets, 964 characters) or ``"evaluation"`` (20 alphabets, 659), as officially.
         size: height and width of the images; each pixel is the mean of its share of the original 105 x 105.
         root: a laid-out folder that holds ``omniglot/``; by default ``EBMM_DATA``, else a download.
-
-    Example:
-        >>> omniglot("evaluation", size=32).images.shape  # doctest: +SKIP
-        torch.Size([13180, 32, 32])
     """
     store.check_choice("split", split, _OMNIGLOT)
     store.check_size(size)
@@ -150,10 +146,6 @@ def mnist(split: str = "train", size: int = 28, root: str | os.PathLike | None =
     Args:
         split: ``"train"`` (60000 images), or ``"test"`` (10000 images), as officially.
         size, root: as for :func:`omniglot`, from the original 28 x 28, in ``mnist/``.
-
-    Example:
-        >>> mnist("test").images.shape  # doctest: +SKIP
-        torch.Size([10000, 28, 28])
     """
     store.check_choice("split", split, _MNIST)
     store.check_size(size)

@@ -45,8 +45,7 @@ class ResidualBlock(nn.Module):
 class MemoryBottleneck(nn.Module):
     """A bottleneck block whose 3×3 convolution is in part memory: ``silu(expand(h) + shortcut(x))``.
 
-    ``h = tanh([memory(r), static(r)])`` with ``r = silu(reduce(x))``. ``memory``, ``static`` and the 1×1 shortcut
-    have the stride; where nothing changes size, the shortcut is the identity.
+    ``h = tanh([memory(r), static(r)])``, ``r = silu(reduce(x))``. ``memory``, ``static`` and shortcut have the stride.
 
     Args:
         in_channels, out_channels, inside: channels of input and output, and between the 1×1 convolutions.
