@@ -61,14 +61,9 @@ class DenseMemory(nn.Module):
         return self.capacity * self.dim
 
     def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
-        """Store patterns beside those already stored.
+        """Store patterns (B, N, *S) beside those already stored; a memory that is given is left as it was.
 
-        Args:
-            patterns: (B, N, *S), floating point; within [0, 1] if ``centred``.
-            memory: what an earlier ``write`` returned, left as it was; ``None`` starts an empty one.
-
-        Returns:
-            A Memory with ``"patterns"``: (B, all N so far, d), as the formulas use them, the last ``capacity`` of them.
+        Returned is a Memory with ``"patterns"``: (B, all N so far, d), as the formulas use them.
         """
         stored = None if memory is None else self._stored(memory)
         self._check(patterns, "patterns", stored)

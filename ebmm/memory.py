@@ -137,9 +137,7 @@ class TrainableMemory(Protocol):
 def check_memory(memory: Memory, shapes: Mapping[str, tuple[int | range, ...]], owner: str) -> dict[str, Tensor]:
     """The tensors of a memory that its owner wrote, refusing any other.
 
-    Args:
-        memory, owner: to be checked, and who reads it, for the message.
-        shapes: the names of its tensors, and the shape of each behind B; a range where a size may vary.
+    ``shapes`` has the name of each tensor and its shape behind B, with a range where a size may vary.
     """
     sizes = {name: [f"up to {n.stop - 1}" if isinstance(n, range) else str(n) for n in s] for name, s in shapes.items()}
     want = ", ".join(f"{name}: ({', '.join(['B', *size])})" for name, size in sizes.items())

@@ -134,7 +134,6 @@ class MANN(Rival):
         return now
 
     def _read(self, query: Tensor, held: dict[str, Tensor]) -> list[Tensor]:
-        """A step of the controller with each query, and what its keys find."""
         output = self._controlled(self._encoded(query))
         keys, _ = self._keys_and_gates(output)
         weights = self._address(keys.flatten(1, 2), held["matrix"])

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ebmm.coders import apply, given_or_default, packing_coders
+from ebmm.coders import packing_coders
+from ebmm.coders.base import apply, given_or_default
 from ebmm.memory import Memory, as_pattern_shape, check_counts, check_memory, check_points
 
 Sizes = tuple[int | range, ...]
@@ -21,8 +22,7 @@ class Rival(nn.Module):
     what is read (``_read``), and which attributes describe it (``settings``).
 
     Args:
-        features: d, the size of a pattern, or its shape S.
-        code_size: C, of a code.
+        features, code_size: d, the size of a pattern, or its shape S; and C.
         encoder, decoder: map patterns (M, *S) to codes (M, C), and what is read (M, ...) to patterns (M, *S) in [0, 1].
         default: makes both for vectors of d elements; it serves where one is ``None``.
         sizes: further ones to be checked.
@@ -60,29 +60,18 @@ class Rival(nn.Module):
         return sum(math.prod(n.stop - 1 if isinstance(n, range) else n for n in shape) for shape in shapes)
 
     def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
-        """Write patterns, one after another.
+        """Write patterns (B, N, *S), the model's dtype, in [0, 1], one after another.
 
-        Args:
-            patterns: (B, N, *S), the model's dtype, in [0, 1].
-            memory: what an earlier ``write`` returned, left as it was; ``None`` starts with an empty one.
-
-        Returns:
-            B memories, of the tensors that ``memory_shapes`` names.
+        Returned are B memories, of the tensors that ``memory_shapes`` names; those given are left as they were.
         """
         held = None if memory is None else self._checked(memory)
         self._check(patterns, "patterns", memory)
         return Memory(self._write(self._encoded(patterns), held))
 
     def read(self, query: Tensor, memory: Memory, trajectory: bool = False):
-        """What each query recalls; nothing is written, so that queries do not see each other.
+        """What queries (B, Q, *S) recall, (B, Q, *S); nothing is written, so that they do not see each other.
 
-        Args:
-            query: (B, Q, *S), the model's dtype, in [0, 1].
-            memory: B memories.
-            trajectory: also return what each round of reading gave.
-
-        Returns:
-            (B, Q, *S), and with ``trajectory`` also (K + 1, B, Q, *S): the query first, what is read last.
+        With ``trajectory`` also what each round of reading gave, (K + 1, B, Q, *S): the query first, what is read last.
         """
         held = self._checked(memory)
         self._check(query, "query", memory)

@@ -4,7 +4,6 @@ An encoder maps patterns (M, *S) in [0, 1] to codes (M, C), a decoder codes (M, 
 Both are only meta-learned and cost no memory floats. Any two modules of these shapes serve.
 """
 
-from ebmm.coders.base import apply, given_or_default
 from ebmm.coders.images import ImageDecoder, ImageEncoder, cosine_basis, image_coders
 from ebmm.coders.vectors import Decoder, Encoder, SignDecoder, SignEncoder, Sine, packing_coders, sign_coders
 
@@ -16,9 +15,7 @@ __all__ = [
     "SignDecoder",
     "SignEncoder",
     "Sine",
-    "apply",
     "cosine_basis",
-    "given_or_default",
     "image_coders",
     "packing_coders",
     "sign_coders",

@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ebmm.coders import given_or_default, sign_coders
+from ebmm.coders import sign_coders
+from ebmm.coders.base import given_or_default
 from ebmm.layers import MemoryLinear, MemorySlots
 from ebmm.memory import as_pattern_shape
 
@@ -51,8 +52,8 @@ class CompressedDenseEnergy(nn.Module):
     It has its own writing loss, ``−1/γ · log Σᵢ exp(−γ/2 ‖mᵢ − e/2‖²)`` with ``e = encoder(x)``: half the squared
     distance from *half* the code to the nearest slot. One gradient step on it, of size 2, mirrors that slot
     about e/2, so that an empty slot, close to the origin, lands on the code. A slot that holds another code is
-    further away, by about half the code's length squared, and is left alone. So patterns written one after the
-    other find a slot each; written all at once they share one. This energy is ours, not the paper's.
+    further away and left alone. So patterns written one after the other find a slot each; written all at once they
+    share one. This energy is ours, not the paper's.
 
     Args:
         features: d, the size of a pattern, or its shape S.

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ebmm.coders import Decoder, Encoder, SignDecoder, SignEncoder, Sine, apply, packing_coders, sign_coders
+from ebmm.coders import Decoder, Encoder, SignDecoder, SignEncoder, Sine, packing_coders, sign_coders
+from ebmm.coders.base import apply
 
 
 def random_bits(*shape, seed=0):
