@@ -64,8 +64,11 @@ class DifferentiablePlasticity(Rival):
     ):
         if not 0 < rate < 1:
             raise ValueError(f"rate must lie in (0, 1), got {rate}")
-        sizes = {"units": units, "read_steps": read_steps}
-        super().__init__(features, units, encoder, decoder, lambda d: _unit_coders(d, units), **sizes)
+
+        def default(d: int) -> tuple[Encoder, Decoder]:
+            return start_linear(Encoder(d, units), Decoder(units, d), torch.eye(units, d))
+
+        super().__init__(features, units, encoder, decoder, default, units=units, read_steps=read_steps)
         self.units, self.read_steps = units, read_steps
         self.fixed = nn.Parameter(SPREAD * torch.randn(units, units))
         self.plastic = nn.Parameter(gain / (units * rate) + SPREAD * torch.randn(units, units))
@@ -97,10 +100,3 @@ class DifferentiablePlasticity(Rival):
             y = torch.tanh(torch.baddbmm(codes, y, connections))
             rounds.append(self._decoded(y))
         return rounds
-
-
-def _unit_coders(features: int, units: int) -> tuple[Encoder, Decoder]:
-    """Coders by which, at first, unit i stands for bit i."""
-    encoder, decoder = Encoder(features, units), Decoder(units, features)
-    start_linear(encoder, decoder, torch.eye(units, features))
-    return encoder, decoder

@@ -70,23 +70,23 @@ def packing_coders(features: int, width: int) -> tuple[Encoder, Decoder]:
         >>> (decoder(encoder(bits)) > 0.5).float()               # the start suffices for so few
         tensor([[1., 0., 1.]])
     """
-    encoder, decoder = Encoder(features, width), Decoder(width, features, activation=Sine)
     weight, element = torch.zeros(width, features), torch.arange(features)
     weight[element % width, element] = 0.5 ** (element // width)
-    start_linear(encoder, decoder, weight)
+    encoder, decoder = start_linear(Encoder(features, width), Decoder(width, features, activation=Sine), weight)
     with torch.no_grad():
         for last in encoder.network[-1].parameters():
             last.mul_(0.1)
     return encoder, decoder
 
 
-def start_linear(encoder: Encoder, decoder: Decoder, weight: Tensor) -> None:
-    """Start the linear part of an encoder as ``weight``, (C, d), and of its decoder as twice the transpose."""
+def start_linear(encoder: Encoder, decoder: Decoder, weight: Tensor) -> tuple[Encoder, Decoder]:
+    """Both, with the encoder's linear part starting as ``weight``, (C, d), and the decoder's as twice the transpose."""
     with torch.no_grad():
         encoder.linear.weight.copy_(weight)
         decoder.linear.weight.copy_(2 * weight.mT)
         for linear in (encoder.linear, decoder.linear):
             linear.bias.zero_()
+    return encoder, decoder
 
 
 class SignEncoder(nn.Module):
