@@ -18,11 +18,10 @@ class DenseMemory(nn.Module):
     With the stored patterns as the rows of ``X``, the energy is ``E(x) = -lse(beta, X x) + 1/2 ||x||^2``,
     where ``lse(beta, z) = log(sum_n exp(beta z_n)) / beta``. One read step, ``x <- X^T softmax(beta X x)``,
     is one gradient step of size 1, and never raises the energy (Krotov and Hopfield 2016; Ramsauer and
-    others 2020). It is also attention with the patterns as keys and values.
+    others 2020, equations 1 and 3). It is also attention with the patterns as keys and values (chapter 2).
 
     Args:
-        dim: the size d of a pattern, or its shape S, such as ``(28, 28)``.
-        capacity: the number of patterns that one memory has room for.
+        dim, capacity: the size d of a pattern, or its shape S, and how many patterns one memory has room for.
         beta: inverse temperature, above 0: large, it returns the pattern of greatest overlap; small, a blend.
         centred: ``True``: patterns lie in the box [0, 1], and ``x`` in the formulas is ``2 x - 1``. Then
             bits, taken to signs, all have the same length: the greatest overlap is the nearest pattern.
@@ -37,8 +36,6 @@ class DenseMemory(nn.Module):
         >>> query = torch.tensor([[[1., 1, 1, 0, 0, 1]]])
         >>> model.read(query, memory).round(decimals=2)
         tensor([[[1., 1., 1., 0., 0., 0.]]])
-
-    Chapter 2 draws its landscape.
     """
 
     def __init__(
@@ -64,25 +61,9 @@ class DenseMemory(nn.Module):
         return self.capacity * self.dim
 
     def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
-        """Store patterns beside those already stored.
+        """Store patterns (B, N, *S) beside those already stored; a memory that is given is left as it was.
 
-        Args:
-            patterns: (B, N, *S), floating point; within [0, 1] if ``centred``.
-            memory: what an earlier ``write`` returned, left as it was; ``None`` starts an empty one.
-
-        Returns:
-            A Memory with ``"patterns"``: (B, all N so far, d), as the formulas use them, the last ``capacity`` of them.
-
-        Raises:
-            TypeError, ValueError: other values or shapes; more than the capacity; another model's memory.
-
-        Example:
-            >>> model = DenseMemory(2, capacity=3)
-            >>> memory = model.write(torch.tensor([[[0., 1]]]))
-            >>> model.write(torch.tensor([[[1., 1], [0.5, 0]]]), memory)["patterns"]
-            tensor([[[-1.,  1.],
-                     [ 1.,  1.],
-                     [ 0., -1.]]])
+        Returned is a Memory with ``"patterns"``: (B, all N so far, d), as the formulas use them.
         """
         stored = None if memory is None else self._stored(memory)
         self._check(patterns, "patterns", stored)
@@ -103,8 +84,7 @@ class DenseMemory(nn.Module):
 
         Args:
             query: (B, Q, *S), floating point; within [0, 1] if ``centred``.
-            memory: what ``write`` returned.
-            trajectory: also return the states along the way.
+            memory, trajectory: what ``write`` returned, and whether to return the states along the way, too.
             steps: how many times, K.
 
         Returns:
@@ -113,12 +93,9 @@ class DenseMemory(nn.Module):
         Example:
             >>> model = DenseMemory(1, capacity=2, beta=4.0, centred=False)
             >>> memory = model.write(torch.tensor([[[-1.], [1.]]]))
-            >>> query = torch.tensor([[[0.1]]])
-            >>> x, trajectory = model.read(query, memory, trajectory=True, steps=3)
+            >>> _, trajectory = model.read(torch.tensor([[[0.1]]]), memory, True, steps=3)
             >>> trajectory.flatten()                              # here a step is tanh(4 x)
             tensor([0.1000, 0.3799, 0.9087, 0.9986])
-
-        Ramsauer and others 2020, equation 3; chapter 2.
         """
         stored = self._stored(memory)
         self._check(query, "query", stored)
@@ -130,18 +107,9 @@ class DenseMemory(nn.Module):
         return (iterates[-1], torch.stack(iterates)) if trajectory else iterates[-1]
 
     def energy(self, x: Tensor, memory: Memory) -> Tensor:
-        """The energy ``E(x) = -lse(beta, X x) + 1/2 ||x||^2``; differentiable in ``x`` and memory.
+        """The energy of x (B, Q, *S): (B, Q), differentiable in ``x`` and memory.
 
         If ``centred``, the formula's ``x`` is ``2 x - 1``, and a read step a gradient step of size 1/4 in the box.
-        Of x (B, Q, *S) it is (B, Q).
-
-        Example:
-            >>> model = DenseMemory(2, capacity=1, centred=False)
-            >>> memory = model.write(torch.tensor([[[1., 2]]]))
-            >>> model.energy(torch.tensor([[[1., 2], [1, 0]]]), memory)
-            tensor([[-2.5000, -0.5000]])
-
-        Ramsauer and others 2020, equation 1 without its constants.
         """
         stored = self._stored(memory)
         self._check(x, "x", stored)

@@ -57,13 +57,12 @@ class Hopfield(nn.Module):
     - ``"storkey"`` (Storkey 1997), pattern by pattern: ``W += (x x^T - x h^T - h x^T) / d`` with
       ``h = W x``; the diagonal is cleared after each pattern, so the order of the patterns matters.
     - ``"pseudo-inverse"`` (Personnaz and others 1985): ``P = X^+ X``, the projection onto the patterns,
-      reached pattern by pattern: ``P += r r^T / ||r||^2`` with ``r = x - P x``, where a pattern already in
-      the span is passed over. ``W`` is ``P`` without its diagonal; the Memory keeps ``P``, so that
-      writing goes on exactly.
+      reached pattern by pattern: ``P += r r^T / ||r||^2`` with ``r = x - P x``. ``W`` is ``P`` without its
+      diagonal; the Memory keeps ``P``, so that writing goes on exactly.
 
     Args:
         dim: the number of units d, or the shape S of a pattern, such as ``(28, 28)``.
-        rule: how patterns are written: ``"hebb"``, ``"storkey"`` or ``"pseudo-inverse"``.
+        rule: how patterns are written, one of the three.
         values: what patterns, queries and reads hold: ``"bits"``, 0 and 1, or ``"signs"``, -1 and +1.
 
     Example:
@@ -96,8 +95,7 @@ class Hopfield(nn.Module):
     def memory_floats(self) -> int:
         """What one memory costs: ``d (d + 1) / 2`` floats; 8256 at d = 128, as in the paper's table 1.
 
-        Hebb's rule and Storkey's need only the ``d (d - 1) / 2`` couplings above the diagonal; the paper adds one
-        bias a unit, and so do we, though all are zero here. The pseudo-inverse rule needs the diagonal to write on.
+        Only the pseudo-inverse rule needs the diagonal. The paper counts one bias a unit, and so do we in its place.
         """
         return self.dim * (self.dim + 1) // 2
 
@@ -112,9 +110,6 @@ class Hopfield(nn.Module):
         Returns:
             A Memory. ``"weight"``: (B, d, d), ``W``, by the rules of Hebb and Storkey;
             ``"projection"``: (B, d, d), ``P``, by the pseudo-inverse rule.
-
-        Raises:
-            TypeError, ValueError: other values or shapes, another dtype than the memory's, another model's memory.
         """
         matrix = None if memory is None else self._matrix(memory)
         self._check_values(patterns, "patterns", matrix)
@@ -144,44 +139,26 @@ class Hopfield(nn.Module):
         unit after another, and a step is a sweep over all of them; the energy never rises. Synchronous: all
         units at once; the energy may rise, and the network may end in a cycle of two states.
 
-        The paper's table 1 is reproduced only by asynchronous reading with the intact units clamped: the
-        network is told which bits to trust. EBMM is not told (chapter 1).
-
         Args:
             query: (B, Q, *S), floating point, each value one of the two that ``values`` names.
-            memory: what ``write`` returned.
-            trajectory: also return the states along the way.
-            clamp: (B, Q, *S), bool; units where it is true are known to be right, and never updated.
-            steps: read at most so many steps.
-            dynamics: ``"asynchronous"`` or ``"synchronous"``.
+            memory, trajectory: what ``write`` returned, and whether to return the states along the way, too.
+            clamp: (B, Q, *S), bool; units where it is true are known to be right, and never updated. Only so is the
+                paper's table 1 reproduced (chapter 1).
+            steps, dynamics: how many steps at most, and whether they are ``"asynchronous"`` or ``"synchronous"``.
             generator: draws a new order of the units for each sweep, the same for all memories and queries.
                 ``None`` takes the units in their order in the pattern.
 
         Returns:
             (B, Q, *S), the last states; with ``trajectory`` also (K + 1, B, Q, *S), the query first. K, at most
             ``steps``, counts the steps done; unless they ran out, the last changed nothing.
-
-        Raises:
-            TypeError, ValueError: as for ``write``; a clamp that is not bool; steps below 1.
-
-        Example:
-            >>> model = Hopfield((2, 3), values="signs")
-            >>> memory = model.write(torch.tensor([[[[1., 1, 1], [-1, -1, -1]]]]))
-            >>> query = torch.tensor([[[[1., -1, 1], [-1, -1, -1]]]])
-            >>> x, trajectory = model.read(query, memory, trajectory=True)
-            >>> trajectory.shape, model.energy(trajectory[:, 0, 0][None], memory)
-            (torch.Size([3, 1, 1, 2, 3]), tensor([[-0.8333, -2.5000, -2.5000]]))
         """
         if dynamics not in DYNAMICS:
             raise ValueError(f"dynamics must be one of {DYNAMICS}, got {dynamics!r}")
         run = self._start(query, memory, clamp, steps)
         states = [run.state.clone()]
         for _ in range(steps):
-            if dynamics == "synchronous":
-                run.update_all()
-            else:
-                for _ in run.sweep(self._order(generator)):
-                    pass
+            for _ in run.sweep(self._groups(dynamics, generator)):
+                pass
             states = states if trajectory else states[-1:]
             states.append(run.state.clone())
             if torch.equal(states[-1], states[-2]):
@@ -216,7 +193,7 @@ class Hopfield(nn.Module):
             yield self._values(run.state.clone())
             for _ in range(steps):
                 still = True
-                for changed in run.sweep(self._order(generator)):
+                for changed in run.sweep(self._groups("asynchronous", generator)):
                     if changed.any():
                         still = False
                         yield self._values(run.state.clone())
@@ -226,21 +203,15 @@ class Hopfield(nn.Module):
         return states()
 
     def energy(self, x: Tensor, memory: Memory) -> Tensor:
-        """The energy ``E(x) = -1/2 x^T W x``, with ``x`` as signs; differentiable in ``x``.
+        """The energy ``E(x) = -1/2 x^T W x`` of x (B, Q, *S) as signs: (B, Q), differentiable in ``x``.
 
-        Values between bits or signs are allowed. Of x (B, Q, *S) it is (B, Q).
-
-        Example:
-            >>> model = Hopfield(4)
-            >>> memory = model.write(torch.tensor([[[1., 1, 0, 0]]]))
-            >>> model.energy(torch.tensor([[[1., 1, 0, 0], [1, 0, 1, 0], [0, 0, 1, 1]]]), memory)
-            tensor([[-1.5000,  0.5000, -1.5000]])
+        Values between bits or signs are allowed.
         """
-        matrix = self._matrix(memory)
+        weight = self.weights(memory)
         low, high = VALUES[self.values]
-        check_points(x, self.pattern_shape, "x", low, high, like=matrix, batch=memory.batch_size)
+        check_points(x, self.pattern_shape, "x", low, high, like=weight, batch=memory.batch_size)
         signs = self._signs(x)
-        return -0.5 * (signs @ self.weights(memory) * signs).sum(-1)
+        return -0.5 * (signs @ weight * signs).sum(-1)
 
     @property
     def _name(self) -> str:
@@ -268,14 +239,18 @@ class Hopfield(nn.Module):
         signs = state.transpose(1, 2).reshape(state.shape[0], state.shape[2], *self.pattern_shape)
         return (signs + 1) / 2 if self.values == "bits" else signs
 
-    def _order(self, generator: torch.Generator | None) -> list[int]:
-        if generator is None:
-            return list(range(self.dim))
-        return torch.randperm(self.dim, generator=generator, device=generator.device).tolist()
+    def _groups(self, dynamics: str, generator: torch.Generator | None) -> list[slice]:
+        """The groups of units that a step updates one after the other: all at once, or each alone."""
+        if dynamics == "synchronous":
+            return [slice(None)]
+        units = torch.arange(self.dim)
+        if generator is not None:
+            units = torch.randperm(self.dim, generator=generator, device=generator.device)
+        return [slice(unit, unit + 1) for unit in units.tolist()]
 
     def _start(self, query: Tensor, memory: Memory, clamp: Tensor | None, steps: int) -> _Run:
-        matrix = self._matrix(memory)
-        self._check_values(query, "query", matrix)
+        weight = self.weights(memory).detach()
+        self._check_values(query, "query", weight)
         check_counts(steps=steps)
         if clamp is not None:
             if not isinstance(clamp, Tensor) or clamp.dtype != torch.bool:
@@ -287,7 +262,7 @@ class Hopfield(nn.Module):
                 raise ValueError(f"clamp must be on {query.device} like the query, got {clamp.device}")
             clamp = clamp.flatten(2).transpose(1, 2).contiguous()
         state = self._signs(query.detach()).transpose(1, 2).clone(memory_format=torch.contiguous_format)
-        return _Run(self.weights(memory).detach(), state, clamp)
+        return _Run(weight, state, clamp)
 
 
 class _Run:
@@ -300,21 +275,14 @@ class _Run:
         rounding = torch.finfo(weight.dtype).eps
         self.zero = 8 * rounding * (1 + weight.abs().sum(-1, keepdim=True))
 
-    def update_all(self) -> None:
-        field = self.weight @ self.state
-        self.state = self._updated(slice(None), field)
-
-    def sweep(self, order: list[int]) -> Iterator[Tensor]:
-        """Update unit after unit; after each, yield where it changed: (B, Q), bool."""
-        for unit in order:
-            field = self.weight[:, unit, None] @ self.state
-            new = self._updated(unit, field[:, 0])
-            changed = new != self.state[:, unit]
-            self.state[:, unit] = new
+    def sweep(self, groups: list[slice]) -> Iterator[Tensor]:
+        """Update group after group of units; after each, yield which of its states changed, bool."""
+        for units in groups:
+            field = self.weight[:, units] @ self.state
+            keep = field.abs() <= self.zero[:, units]
+            if self.clamp is not None:
+                keep |= self.clamp[:, units]
+            new = torch.where(keep, self.state[:, units], field.sign())
+            changed = new != self.state[:, units]
+            self.state[:, units] = new
             yield changed
-
-    def _updated(self, units: int | slice, field: Tensor) -> Tensor:
-        keep = field.abs() <= self.zero[:, units]
-        if self.clamp is not None:
-            keep |= self.clamp[:, units]
-        return torch.where(keep, self.state[:, units], field.sign())

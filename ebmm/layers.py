@@ -1,8 +1,8 @@
 """Layers whose weights may differ from memory to memory, and a layer norm that can be differentiated thrice.
 
 A memory layer is an ordinary layer until its parameters are replaced (``torch.func.functional_call``) by tensors with
-a leading memories dimension B. It then applies memory b's weights to the inputs of memory b, all in one batched
-product. That is the fast path of :class:`ebmm.EBMM`; a writable parameter of any other layer is served by ``vmap``.
+a leading dimension B. It then applies memory b's weights to the inputs of memory b, all in one batched product: the
+fast path of :class:`ebmm.EBMM`. A writable parameter of any other layer is served by ``vmap``.
 """
 
 from __future__ import annotations
@@ -63,9 +63,9 @@ def triangle_position(size: int) -> Tensor:
 
 
 class MemorySymmetric(MemoryLayer):
-    """Product with a symmetric matrix, ``y = M x``, stored as its upper triangle: d(d+1)/2 floats.
+    """Product with a symmetric matrix, ``y = M x``, stored as its upper triangle.
 
-    Each off-diagonal entry is stored once, as √2 times its value in M, so that a gradient step on the stored
+    Each off-diagonal entry is stored as √2 times its value in M, so that a gradient step on the stored
     triangle is the same step on the full matrix, symmetrised.
 
     Args:
@@ -169,10 +169,10 @@ class MemoryConv2d(MemoryLayer):
 
 
 class LayerNorm(nn.Module):
-    """Layer normalisation over the last dimension, written from primitives (Ba et al. 2016).
+    """Layer normalisation over the last dimension, with gradients that are right at any order (Ba et al. 2016).
 
-    It is right at any order; the third-order gradients of ``torch.nn.LayerNorm``, which the gradient term of the
-    writing loss needs, are silently wrong (PyTorch issue 175754).
+    Those of ``torch.nn.LayerNorm`` are silently wrong at third order, which the gradient term of the writing loss
+    needs (PyTorch issue 175754).
 
     Args:
         features, eps: size of the last dimension, and what is added to the variance.

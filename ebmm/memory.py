@@ -20,8 +20,8 @@ from ebmm.files import replacing
 class Memory(Mapping):
     """A batch of B memories: named tensors that share a leading dimension B.
 
-    A memory is a value. Writing returns a new one and never changes the old one. What the tensors mean is
-    known to the model that wrote them: writable weights, a Hopfield matrix, a list of stored patterns.
+    A memory is a value: writing returns a new one and never changes the old one. What the tensors mean, the model
+    knows that wrote them.
 
     Args:
         tensors: name to tensor, each of shape (B, ...), all on one device.
@@ -137,12 +137,7 @@ class TrainableMemory(Protocol):
 def check_memory(memory: Memory, shapes: Mapping[str, tuple[int | range, ...]], owner: str) -> dict[str, Tensor]:
     """The tensors of a memory that its owner wrote, refusing any other.
 
-    Args:
-        memory, owner: to be checked, and who reads it, for the message.
-        shapes: the names of its tensors, and the shape of each behind B; a range where a size may vary.
-
-    Raises:
-        TypeError: no Memory. ValueError: other names or shapes.
+    ``shapes`` has the name of each tensor and its shape behind B, with a range where a size may vary.
     """
     sizes = {name: [f"up to {n.stop - 1}" if isinstance(n, range) else str(n) for n in s] for name, s in shapes.items()}
     want = ", ".join(f"{name}: ({', '.join(['B', *size])})" for name, size in sizes.items())
@@ -191,11 +186,7 @@ def check_points(
         x, shape: to be checked, and the pattern shape S; ``None`` accepts any.
         name: what to call ``x`` in messages, such as ``"patterns"``.
         low, high: the box that values must lie in; ``None`` for no bound.
-        like: a tensor of the model, whose dtype and device ``x`` must have.
-        batch: how many memories ``x`` must address.
-
-    Raises:
-        TypeError: no tensor, or another dtype. ValueError: all else.
+        like, batch: a tensor whose dtype and device ``x`` must have, and how many memories it must address.
     """
     want = f"(B, N, {', '.join(map(str, shape or ['*S']))})"
     if not isinstance(x, Tensor):

@@ -6,14 +6,7 @@ from torch import Tensor
 
 
 def wrong_bits(x: Tensor, patterns: Tensor) -> Tensor:
-    """How many elements lie on the wrong side of ½.
-
-    Args:
-        x: what was recalled, (..., N, *S), in [0, 1]; leading shape (B, N) for memories.
-        patterns: what was stored, the same shape, of 0s and 1s.
-
-    Returns:
-        (B, N), a count in [0, d].
+    """How many elements of what was recalled, x (B, N, *S), lie on the wrong side of ½: (B, N), in [0, d].
 
     Example:
         >>> import torch
@@ -24,7 +17,7 @@ def wrong_bits(x: Tensor, patterns: Tensor) -> Tensor:
 
 
 def squared_error(x: Tensor, patterns: Tensor) -> Tensor:
-    """Squared error summed over a pattern's elements, (B, N) for arguments of shape (B, N, *S)."""
+    """Squared error summed over a pattern's elements, (B, N)."""
     return (x - patterns).flatten(2).square().sum(-1)
 
 

@@ -1,8 +1,4 @@
-"""The dynamic Kanerva machine: a matrix written by Bayes' rule, one pattern at a time, and read by regression.
-
-Letters: B memories, N patterns, Q queries, S the shape of a pattern, C the size of a code, K the rows of
-the matrix.
-"""
+"""The dynamic Kanerva machine: a matrix of K rows written by Bayes' rule, one pattern at a time, read by regression."""
 
 from __future__ import annotations
 
@@ -13,6 +9,7 @@ from torch import Tensor, nn
 
 from ebmm.baselines.rival import Rival, Sizes
 from ebmm.coders import Decoder, Encoder
+from ebmm.coders.vectors import start_linear
 from ebmm.layers import triangle, triangle_position
 from ebmm.memory import Memory
 
@@ -23,34 +20,25 @@ PRIOR_SCALE = 0.1  # standard deviation of the random start of R₀
 class KanervaMachine(Rival):
     """A belief about a K × C matrix M whose rows mix into the code of every stored pattern.
 
-    A pattern's code is taken for ``z = Mᵀ w`` plus noise of variance σ², with an address ``w`` of K
-    numbers, standard normal. The memory is what is believed of M: its mean R and the covariance U of
-    its rows, the same for every column.
+    A pattern's code is taken for ``z = Mᵀ w`` plus noise of variance σ², with a standard normal address ``w``.
+    The memory is the mean R of M and the covariance U of its rows, the same for every column.
 
     - Address a code by ridge regression: ``w = (R Rᵀ + σ² I)⁻¹ R z``.
     - Write pattern after pattern, by Bayes' rule for a linear model with Gaussian noise:
       ``R ← R + c Δᵀ / s`` and ``U ← U − c cᵀ / s``, with ``Δ = z − Rᵀ w``, ``c = U w``, ``s = wᵀ c + σ²``.
-    - Read by going round: encode the query, address the code, decode ``Rᵀ w``, and take that for the
-      next query.
+    - Read by going round: encode the query, address the code, decode ``Rᵀ w``, and take that for the next query.
 
     The prior (R₀, a diagonal U₀, σ) and the two coders are static; only R and U are written. The source
     samples the addresses, the matrix and the patterns, and trains by a variational bound; here all are
     taken at their means and trained as every other memory is, by the error of what is read.
 
-    The ridge is ``σ² / σ_w²`` in general. A deviation σ_w other than 1 is the same machine with R₀ and U₀ in
-    other units, so there is none to learn.
-
     Args:
-        features: d, the size of a pattern, or its shape S.
-        rows: K, at least 1. No more than K codes can be kept apart.
-        width: C, size of a code, at least 1.
-        read_steps: rounds of reading, at least 1. Without the coders in the round a second one would
+        features, rows, width: d or S, K and C. No more than K codes can be kept apart.
+        read_steps: rounds of reading. Without the coders in the round a second one would
             only shrink the code: addressing and mixing are linear, so nothing is attracted to anything.
-        encoder: maps patterns (M, *S) to codes (M, C); ``None``, for vectors only: an
-            :class:`ebmm.coders.Encoder` that starts near an isometry. The untrained machine is then
+        encoder, decoder: as of every rival; by default, for vectors, an :class:`ebmm.coders.Encoder` that starts near
+            an isometry and a :class:`ebmm.coders.Decoder` near its transpose. The untrained machine is then
             much like a Hopfield network with the pseudo-inverse rule.
-        decoder: maps codes (M, C) to patterns (M, *S) in [0, 1]; ``None``, for vectors only: a
-            :class:`ebmm.coders.Decoder` that starts near the transpose of the encoder.
         noise: start value of σ, above 0.01, which it stays above.
 
     A memory is ``"mean"``, R, (B, K, C), and ``"covariance"``, (B, K (K + 1) / 2), the upper triangle of U row by row.
@@ -106,7 +94,6 @@ class KanervaMachine(Rival):
         )
 
     def _write(self, codes: Tensor, held: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """One step of Bayes' rule for each code."""
         believed = self.initial_memory(len(codes)) if held is None else held
         mean, noise = believed["mean"], self.noise_variance()
         # U is carried as U = F Fᵀ, so that no rounding makes a variance negative (Potter's form of Bayes' rule).
@@ -121,7 +108,6 @@ class KanervaMachine(Rival):
         return {"mean": mean, "covariance": triangle(factor @ factor.mT)}
 
     def _read(self, query: Tensor, held: dict[str, Tensor]) -> list[Tensor]:
-        """Go round from each query: encode, address, decode."""
         mean, rounds = held["mean"], [query]
         regression = self._regress(mean, mean)  # the same for all codes, queries and rounds
         for _ in range(self.read_steps):
@@ -137,22 +123,18 @@ class KanervaMachine(Rival):
 
 def _isometric_coders(features: int, width: int) -> tuple[Encoder, Decoder]:
     encoder, decoder = Encoder(features, width), Decoder(width, features)
+    start_linear(encoder, decoder, nn.init.orthogonal_(torch.empty(width, features)))
     with torch.no_grad():
-        nn.init.orthogonal_(encoder.linear.weight)
-        decoder.linear.weight.copy_(2 * encoder.linear.weight.mT)
-        for parameter in (encoder.linear.bias, decoder.linear.bias):
-            parameter.zero_()
-        for parameter in (*encoder.network[-1].parameters(), *decoder.network[-1].parameters()):
-            parameter.mul_(0.1)
+        for last in (*encoder.network[-1].parameters(), *decoder.network[-1].parameters()):
+            last.mul_(0.1)
     return encoder, decoder
 
 
 def _solve(matrix: Tensor, right: Tensor) -> Tensor:
     """``matrix⁻¹ right`` for symmetric positive definite matrices, by Cholesky and one step of refinement.
 
-    The refinement corrects the rounding of the first solution, which it takes for a constant. Its own
-    derivative is then that of the inverse, ``A⁻¹ (db − dA x)``, at half the price of going back through the
-    factorisation. For first derivatives only.
+    The refinement takes the first solution for a constant. Its own derivative is then that of the inverse,
+    ``A⁻¹ (db − dA x)``, at half the price of going back through the factorisation. For first derivatives only.
     """
     with torch.no_grad():
         factor = _cholesky(matrix)

@@ -1,7 +1,6 @@
 """The long short-term memory: patterns are read one after the other into a state of fixed size.
 
-It is what the contest is measured from: nothing in it is made for addressing by content. Letters: B memories,
-N patterns, Q queries, L layers, H hidden units, S the shape of a pattern.
+It is what the contest is measured from: nothing in it is made for addressing by content.
 """
 
 from __future__ import annotations
@@ -26,19 +25,9 @@ class LSTMLayer(nn.Module):
 
     The forget gates' biases start at 1, so that cells keep what they hold at first; all others at 0.
 
-    Args:
-        inputs: A, size of an input.
-        hidden: H, cells of the layer.
-
     Shape:
         inputs: (N, ..., A), N steps. output, cell: (..., H), or such that they broadcast to it, the state
         before. returns: the outputs of all steps, (N, ..., H), and the last cells, (..., H).
-
-    Example:
-        >>> layer = LSTMLayer(5, hidden=3)
-        >>> outputs, cell = layer(torch.rand(7, 2, 5), torch.zeros(2, 3), torch.zeros(2, 3))
-        >>> outputs.shape, cell.shape
-        (torch.Size([7, 2, 3]), torch.Size([2, 3]))
 
     Hochreiter and Schmidhuber, *Long Short-Term Memory* (1997); the forget gate: Gers, Schmidhuber and
     Cummins, *Learning to Forget* (2000).
@@ -66,25 +55,18 @@ class LSTMLayer(nn.Module):
 class LSTMMemory(Rival):
     """A recurrent network that reads the patterns, then each query in one more step from the same state.
 
-    An input is a pattern's code and a flag, +1 to store and −1 to recall. The memory is the state after
-    the last pattern, output and cells of each layer. A query enters the gates as a pattern does, and the
-    decoder sees the layers' outputs after that step, nothing else.
+    An input is a pattern's code and a flag, +1 to store and −1 to recall. A query enters the gates as a pattern does,
+    and the decoder sees the layers' outputs after that step, nothing else.
 
-    Beyond the standard form, with more than one layer: each also sees the input, and the decoder sees all
-    their outputs (Graves 2013). Without these paths several layers learn slowly even to copy the query.
-    Of equal memory, L layers of H cells take about 2/L of the arithmetic of one layer of L·H cells.
+    Where there are several layers, each also sees the input, and the decoder all their outputs (Graves 2013):
+    without these paths they learn slowly even to copy the query.
 
     Args:
-        features: d, the size of a pattern, or its shape S.
-        hidden: H, cells of each layer, at least 1.
-        layers: L, at least 1; each also reads the outputs of the one before.
-        encoder: maps patterns (M, *S) to codes (M, C); ``None``: an :class:`ebmm.coders.Encoder`,
-            for vectors.
-        decoder: maps outputs (M, L·H) to patterns (M, *S) in [0, 1]; ``None``: a
-            :class:`ebmm.coders.Decoder`, for vectors.
-        width: C, size of a code.
+        features, hidden, layers, width: d or S, H cells of each layer, L layers, and C, size of a code.
+        encoder, decoder: as of every rival, the decoder from outputs (M, L·H); by default an
+            :class:`ebmm.coders.Encoder` and a :class:`ebmm.coders.Decoder`, for vectors.
 
-    A memory is ``"output"`` and ``"cell"``, (B, L, H) each.
+    A memory is the state after the last pattern, ``"output"`` and ``"cell"``, (B, L, H) each.
 
     Example:
         >>> model = LSTMMemory(64, hidden=520, layers=2)
@@ -107,10 +89,10 @@ class LSTMMemory(Rival):
         decoder: nn.Module | None = None,
         width: int = 128,
     ):
-        sizes = {"hidden": hidden, "layers": layers, "width": width}
-        super().__init__(
-            features, width, encoder, decoder, lambda d: (Encoder(d, width), Decoder(layers * hidden, d)), **sizes
-        )
+        def default(d: int) -> tuple[Encoder, Decoder]:
+            return Encoder(d, width), Decoder(layers * hidden, d)
+
+        super().__init__(features, width, encoder, decoder, default, hidden=hidden, layers=layers, width=width)
         self.hidden, self.width = hidden, width
         self.layers = nn.ModuleList(LSTMLayer(width + 1 + (hidden if i else 0), hidden) for i in range(layers))
 
@@ -120,7 +102,6 @@ class LSTMMemory(Rival):
         return {"output": state, "cell": state}
 
     def _write(self, codes: Tensor, held: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """One step a pattern, from an empty state or from that of an old memory."""
         if held is None:
             outputs = cells = codes.new_zeros(len(codes), len(self.layers), self.hidden)
         else:

@@ -1,7 +1,6 @@
 """The memory-augmented neural network: a controller writes to the least recently used row of a matrix.
 
-Letters: B memories, N patterns, Q queries, S the shape of a pattern, C the size of a code, R rows of the
-matrix, W their width, H heads, U units of the controller.
+Letters: R rows of the matrix, W their width, H heads, U units of the controller, C the size of a code.
 """
 
 from __future__ import annotations
@@ -22,18 +21,7 @@ EMPTY = 0.01  # a row not much longer than this holds nothing
 
 
 def rows_and_width(budget: int, number: int, heads: int = 4) -> tuple[int, int]:
-    """The widest rows that a budget allows, with one row for each pattern.
-
-    Args:
-        budget: memory floats, all in all.
-        number: N, patterns in a memory, at least 1.
-        heads: H, at least 1.
-
-    Returns:
-        R and W, with R·(W + 1 + H) at most the budget.
-
-    Raises:
-        ValueError: a budget that leaves no float for a row.
+    """R = ``number``, a row for each pattern, and the largest W with R·(W + 1 + H) at most the budget of memory floats.
 
     Example:
         >>> rows_and_width(2080, number=16), rows_and_width(8256, number=64, heads=1)
@@ -59,31 +47,22 @@ class MANN(Rival):
     A query is a step of the controller and a read, ``Σ over rows of w_r M``. Nothing is written, so queries
     do not see each other. The decoder sees ``h`` and what the heads read.
 
-    What travels from write to read, and is counted: the matrix, and usage and last read weights, without
-    which writing could not go on. Four things differ from the source:
+    Usage and last read weights are counted in the memory's floats, since writing could not go on without them.
+    Four things differ from the source:
 
     - the sharpness β > 0, one learned number a head, as in the neural Turing machine. Without it
       no weight could exceed its neighbour's by more than e²;
     - in the cosine a row counts as 0.01 longer than it is, so that an empty row is like no key;
-    - all heads write into one row. The source marks the H least used rows for every head, which stores a
-      pattern H times; a row for each head leaves a pattern H short rows;
-    - the controller starts every step afresh. The patterns are independent, so that its state and the last
-      reads tell nothing of the next one, and would cost 2U floats. A cell that starts from zero has
-      nothing to forget and nothing to recur to; both parts are left out.
+    - all heads write into one row. In the source each writes into the H least used: a pattern is stored H times;
+    - the controller starts every step afresh, so that it has nothing to forget and nothing to recur to. Patterns are
+      independent: its state would tell nothing of the next one, and would cost 2U floats.
 
     Args:
-        features: d, the size of a pattern, or its shape S.
-        rows: R, at least 1. Beyond R patterns, the least recently used are lost.
-        width: W, at least 1; :func:`rows_and_width` finds it.
-        heads: H, at least 1.
-        controller: U, at least 1.
-        encoder: maps patterns (M, *S) to codes (M, C); ``None``, for vectors only: an
-            :class:`ebmm.coders.Encoder`.
-        decoder: maps (M, U + H·W), output and reads, to patterns (M, *S) in [0, 1]; ``None``, for vectors
-            only: a :class:`ebmm.coders.Decoder`.
-        code_width: C, size of a code, at least 1.
-        decay: of the usage, in [0, 1).
-        sharpness: start value of β, above 0.
+        features, heads, controller, code_width: d or S, H, U and C.
+        rows, width: R and W, as :func:`rows_and_width` finds them. Beyond R patterns the least recently used are lost.
+        encoder, decoder: as of every rival, the decoder from output and reads, (M, U + H·W); by default an
+            :class:`ebmm.coders.Encoder` and a :class:`ebmm.coders.Decoder`, for vectors.
+        decay, sharpness: of the usage, in [0, 1), and start value of β, above 0.
 
     A memory is ``"matrix"``, (B, R, W), ``"usage"``, (B, R), and ``"weights"``, (B, H, R), the last read weights.
 
@@ -117,15 +96,12 @@ class MANN(Rival):
     ):
         if not 0 <= decay < 1 or sharpness <= 0:
             raise ValueError(f"decay must lie in [0, 1) and sharpness above 0, got {decay} and {sharpness}")
+
+        def default(d: int) -> tuple[Encoder, Decoder]:
+            return Encoder(d, code_width), Decoder(controller + heads * width, d)
+
         sizes = {"rows": rows, "width": width, "heads": heads, "controller": controller, "code_width": code_width}
-        super().__init__(
-            features,
-            code_width,
-            encoder,
-            decoder,
-            lambda d: (Encoder(d, code_width), Decoder(controller + heads * width, d)),
-            **sizes,
-        )
+        super().__init__(features, code_width, encoder, decoder, default, **sizes)
         self.rows, self.width, self.heads, self.controller = rows, width, heads, controller
         self.code_width, self.decay = code_width, decay
         self.from_code = _linear(code_width, 3 * controller, scale=0.5)
@@ -150,7 +126,6 @@ class MANN(Rival):
         )
 
     def _write(self, codes: Tensor, held: dict[str, Tensor] | None) -> dict[str, Tensor]:
-        """Each code into the row that was least recently used."""
         now = dict(self.initial_memory(len(codes))) if held is None else held
         # No step of the controller needs the one before, so it takes all N at once.
         keys, gates = self._keys_and_gates(self._controlled(codes))
@@ -159,14 +134,11 @@ class MANN(Rival):
         return now
 
     def _read(self, query: Tensor, held: dict[str, Tensor]) -> list[Tensor]:
-        """A step of the controller with each query, and what its keys find."""
         output = self._controlled(self._encoded(query))
         keys, _ = self._keys_and_gates(output)
         weights = self._address(keys.flatten(1, 2), held["matrix"])
         reads = (weights @ held["matrix"]).unflatten(1, keys.shape[1:3])
         return [self._decoded(torch.cat([output, reads.flatten(2)], dim=-1))]
-
-    # The controller
 
     def _controlled(self, codes: Tensor) -> Tensor:
         """The controller's output, (..., U)."""
@@ -177,8 +149,6 @@ class MANN(Rival):
         """Keys (..., H, W) and write gates (..., H, 1)."""
         keys = self.to_keys(output).unflatten(-1, (self.heads, self.width))
         return keys, torch.sigmoid(self.to_gates(output)).unsqueeze(-1)
-
-    # The matrix
 
     def _write_step(self, keys: Tensor, gates: Tensor, now: dict[str, Tensor]) -> dict[str, Tensor]:
         """Write the keys (B, H, W) of one pattern (equations 5 to 8)."""
@@ -199,7 +169,7 @@ class MANN(Rival):
 
 
 def _linear(inputs: int, outputs: int, scale: float) -> nn.Linear:
-    """A linear layer whose outputs start ``scale`` times as large as its inputs, without biases.
+    """A linear layer whose outputs start ``scale`` times as large as its inputs, with biases of 0.
 
     With the usual small weights and random biases all keys would start alike, and no row could be found.
     """

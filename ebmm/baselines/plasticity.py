@@ -1,7 +1,4 @@
-"""Differentiable plasticity: a recurrent network whose connections change while it runs.
-
-Letters: B memories, N patterns, Q queries, K read steps, S the shape of a pattern, n units.
-"""
+"""Differentiable plasticity: a recurrent network of n units whose connections change while it runs."""
 
 from __future__ import annotations
 
@@ -12,6 +9,7 @@ from torch import Tensor, nn
 
 from ebmm.baselines.rival import Rival, Sizes
 from ebmm.coders import Decoder, Encoder
+from ebmm.coders.vectors import start_linear
 from ebmm.layers import triangle, triangle_position
 
 SPREAD = 0.01  # standard deviation of the random start of w and a
@@ -24,28 +22,19 @@ class DifferentiablePlasticity(Rival):
     the input is a code. While patterns are shown, the Hebbian trace follows: ``H ← (1 − η) H + η y₋ᵀ y``.
     The trace is the memory; ``w``, ``a``, ``η`` and the two coders are only meta-learned.
 
-    How a pattern is shown. In the source's own experiment with patterns, one unit stands for each bit, a
-    shown bit dominates what its unit takes, and a pause without input wipes out the state before the
-    next pattern. Here this is done outright: the input holds the units, ``y₋ = y = tanh(code)``, and nothing of
-    the state goes from pattern to pattern or on to the queries. The trace is then symmetric, n(n + 1)/2
-    floats, which is a Hopfield network with a learned Hebbian rule, and as many units as bits fit into a
-    Hopfield network's budget. Units that ran freely under the input would recall old patterns while a new one
-    is shown, and store the mixture; that was worse wherever it was tried.
+    In the source's own experiment a shown bit dominates what its unit takes, and a pause wipes out the state before
+    the next pattern. Here the input holds the units outright, ``y₋ = y = tanh(code)``, and nothing of the state goes
+    from pattern to pattern or on to the queries. The trace is then symmetric: a Hopfield network with a learned Hebbian
+    rule. Units that ran freely would store a mixture of old patterns and new; that was worse wherever it was tried.
 
-    A query starts from ``tanh(code)`` likewise and runs K steps with its input on and the trace fixed;
-    each step is decoded.
+    A query starts from ``tanh(code)`` and runs K steps with its input on and the trace fixed; each step is decoded.
 
     Args:
-        features: d, the size of a pattern, or its shape S.
-        units: n, at least 1.
-        read_steps: K, at least 1.
-        encoder: maps patterns (M, *S) to codes (M, n); ``None``, for vectors only: an
-            :class:`ebmm.coders.Encoder` that starts with unit i standing for bit i.
-        decoder: maps units (M, n) to patterns (M, *S) in [0, 1]; ``None``, for vectors only: a
-            :class:`ebmm.coders.Decoder` that starts with bit i read from unit i.
+        features, units, read_steps: d or S, n and K.
+        encoder, decoder: as of every rival, for codes (M, n); by default, for vectors, an :class:`ebmm.coders.Encoder`
+            and a :class:`ebmm.coders.Decoder` that start with unit i standing for bit i.
         rate: start value of η, in (0, 1), where it stays.
-        gain: start value of n·η·a, at which Hebb's rule of Hopfield networks is 1. At 0, the source's start,
-            it takes long until the trace is of any use.
+        gain: start value of n·η·a. Hebb's rule of Hopfield networks has 1; at 0, the source's start, learning is slow.
 
     A memory is ``"trace"``, (B, n(n + 1)/2), its upper triangle row by row.
 
@@ -75,8 +64,11 @@ class DifferentiablePlasticity(Rival):
     ):
         if not 0 < rate < 1:
             raise ValueError(f"rate must lie in (0, 1), got {rate}")
-        sizes = {"units": units, "read_steps": read_steps}
-        super().__init__(features, units, encoder, decoder, lambda d: _unit_coders(d, units), **sizes)
+
+        def default(d: int) -> tuple[Encoder, Decoder]:
+            return start_linear(Encoder(d, units), Decoder(units, d), torch.eye(units, d))
+
+        super().__init__(features, units, encoder, decoder, default, units=units, read_steps=read_steps)
         self.units, self.read_steps = units, read_steps
         self.fixed = nn.Parameter(SPREAD * torch.randn(units, units))
         self.plastic = nn.Parameter(gain / (units * rate) + SPREAD * torch.randn(units, units))
@@ -101,7 +93,6 @@ class DifferentiablePlasticity(Rival):
         return {"trace": trace}
 
     def _read(self, query: Tensor, held: dict[str, Tensor]) -> list[Tensor]:
-        """Run the network from each query, which stays on as its input, and decode the units after each step."""
         connections = self.fixed + self.plastic * held["trace"][:, self.position]
         codes, rounds = self._encoded(query), []
         y = torch.tanh(codes)
@@ -109,16 +100,3 @@ class DifferentiablePlasticity(Rival):
             y = torch.tanh(torch.baddbmm(codes, y, connections))
             rounds.append(self._decoded(y))
         return rounds
-
-
-def _unit_coders(features: int, units: int) -> tuple[Encoder, Decoder]:
-    """Coders by which, at first, unit i stands for bit i."""
-    return _start_as(1.0, Encoder(features, units)), _start_as(2.0, Decoder(units, features))
-
-
-def _start_as(scale: float, coder):
-    """The coder with its linear part set to ``scale`` times the identity, as far as that goes."""
-    with torch.no_grad():
-        nn.init.eye_(coder.linear.weight).mul_(scale)
-        nn.init.zeros_(coder.linear.bias)
-    return coder

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from ebmm.coders import apply, given_or_default
+from ebmm.coders import packing_coders
+from ebmm.coders.base import apply, given_or_default
 from ebmm.memory import Memory, as_pattern_shape, check_counts, check_memory, check_points
 
 Sizes = tuple[int | range, ...]
@@ -21,15 +22,10 @@ class Rival(nn.Module):
     what is read (``_read``), and which attributes describe it (``settings``).
 
     Args:
-        features: d, the size of a pattern, or its shape S.
-        code_size: C, of a code.
-        encoder: maps patterns (M, *S) to codes (M, C).
-        decoder: maps what is read (M, ...) to patterns (M, *S) in [0, 1].
+        features, code_size: d, the size of a pattern, or its shape S; and C.
+        encoder, decoder: map patterns (M, *S) to codes (M, C), and what is read (M, ...) to patterns (M, *S) in [0, 1].
         default: makes both for vectors of d elements; it serves where one is ``None``.
         sizes: further ones to be checked.
-
-    Raises:
-        ValueError: a size below 1, or a coder missing for patterns that are not vectors.
     """
 
     settings: tuple[str, ...] = ()
@@ -64,36 +60,18 @@ class Rival(nn.Module):
         return sum(math.prod(n.stop - 1 if isinstance(n, range) else n for n in shape) for shape in shapes)
 
     def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
-        """Write patterns, one after another.
+        """Write patterns (B, N, *S), the model's dtype, in [0, 1], one after another.
 
-        Args:
-            patterns: (B, N, *S), the model's dtype, in [0, 1].
-            memory: what an earlier ``write`` returned, left as it was; ``None`` starts with an empty one.
-
-        Returns:
-            B memories, of the tensors that ``memory_shapes`` names.
-
-        Raises:
-            TypeError, ValueError: what are no patterns of this model; another model's memory; coders that do not
-                give the sizes they should; more patterns than there is room for.
+        Returned are B memories, of the tensors that ``memory_shapes`` names; those given are left as they were.
         """
         held = None if memory is None else self._checked(memory)
         self._check(patterns, "patterns", memory)
         return Memory(self._write(self._encoded(patterns), held))
 
     def read(self, query: Tensor, memory: Memory, trajectory: bool = False):
-        """What each query recalls; nothing is written, so that queries do not see each other.
+        """What queries (B, Q, *S) recall, (B, Q, *S); nothing is written, so that they do not see each other.
 
-        Args:
-            query: (B, Q, *S), the model's dtype, in [0, 1].
-            memory: B memories.
-            trajectory: also return what each round of reading gave.
-
-        Returns:
-            (B, Q, *S), and with ``trajectory`` also (K + 1, B, Q, *S): the query first, what is read last.
-
-        Raises:
-            TypeError, ValueError: as for ``write``.
+        With ``trajectory`` also what each round of reading gave, (K + 1, B, Q, *S): the query first, what is read last.
         """
         held = self._checked(memory)
         self._check(query, "query", memory)
@@ -122,20 +100,44 @@ class Rival(nn.Module):
         check_points(x, self.pattern_shape, name, 0.0, 1.0, next(self.parameters(), None), batch)
 
 
-def after_filled_slots(codes: Tensor, held: Tensor | None, slots: int) -> Tensor:
-    """Codes (B, N, C) in slots of their own, after those already filled, (B, filled, C).
+class OneSlotEach(Rival):
+    """A rival that keeps the code of each pattern in a slot of its own, in the order of writing.
 
-    Raises:
-        ValueError: more codes than free slots.
+    Args:
+        features, encoder, decoder: as of every rival; the default is :func:`ebmm.coders.packing_coders`.
+        slots, width: how many patterns a memory holds, and C, floats of a slot.
+
+    A memory is ``"slots"``, (B, filled, C). More patterns than free slots are a ``ValueError``.
 
     Example:
-        >>> after_filled_slots(torch.ones(1, 1, 4), torch.zeros(1, 2, 4), slots=3).shape
-        torch.Size([1, 3, 4])
+        >>> model = OneSlotEach(8, slots=5, width=4)
+        >>> model.write(torch.rand(2, 3, 8)), model.memory_floats
+        (Memory(slots: (2, 3, 4), device='cpu'), 20)
     """
-    filled = 0 if held is None else held.shape[1]
-    if filled + codes.shape[1] > slots:
-        raise ValueError(
-            f"the memory has {slots} slots, one a pattern: {filled} are filled, "
-            f"{codes.shape[1]} more patterns do not fit"
-        )
-    return codes if held is None else torch.cat([held, codes], dim=1)
+
+    settings = ("slots", "width")
+
+    def __init__(
+        self,
+        features: int | tuple[int, ...],
+        slots: int,
+        width: int,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+    ):
+        sizes = {"slots": slots, "width": width}
+        super().__init__(features, width, encoder, decoder, lambda d: packing_coders(d, width), **sizes)
+        self.slots, self.width = slots, width
+
+    @property
+    def memory_shapes(self) -> dict[str, Sizes]:
+        return {"slots": (range(1, self.slots + 1), self.width)}
+
+    def _write(self, codes: Tensor, held: dict[str, Tensor] | None) -> dict[str, Tensor]:
+        filled = 0 if held is None else held["slots"].shape[1]
+        if filled + codes.shape[1] > self.slots:
+            raise ValueError(
+                f"the memory has {self.slots} slots, one a pattern: {filled} are filled, "
+                f"{codes.shape[1]} more patterns do not fit"
+            )
+        return {"slots": codes if held is None else torch.cat([held["slots"], codes], dim=1)}

@@ -1,11 +1,9 @@
 """Static encoders and decoders: what a memory may put before and behind what it writes.
 
-An encoder maps patterns (M, *S) in [0, 1] to codes (M, C), a decoder codes (M, C) to patterns
-(M, *S) in [0, 1]. Both are only meta-learned and cost no memory floats. Any two modules of these
-shapes serve.
+An encoder maps patterns (M, *S) in [0, 1] to codes (M, C), a decoder codes (M, C) to patterns (M, *S) in [0, 1].
+Both are only meta-learned and cost no memory floats. Any two modules of these shapes serve.
 """
 
-from ebmm.coders.base import apply, given_or_default
 from ebmm.coders.images import ImageDecoder, ImageEncoder, cosine_basis, image_coders
 from ebmm.coders.vectors import Decoder, Encoder, SignDecoder, SignEncoder, Sine, packing_coders, sign_coders
 
@@ -17,9 +15,7 @@ __all__ = [
     "SignDecoder",
     "SignEncoder",
     "Sine",
-    "apply",
     "cosine_basis",
-    "given_or_default",
     "image_coders",
     "packing_coders",
     "sign_coders",

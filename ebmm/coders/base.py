@@ -13,20 +13,9 @@ def given_or_default(
     shape: tuple[int, ...],
     default: Callable[[int], tuple[nn.Module, nn.Module]],
 ) -> tuple[nn.Module, nn.Module]:
-    """The coders a memory was given; for patterns that are vectors, its default ones in the place of missing ones.
+    """The coders that a memory of patterns of this shape was given, and in the place of ``None`` its default ones.
 
-    Args:
-        encoder, decoder: what was given, or ``None``.
-        shape: S, of a pattern.
-        default: makes both for patterns of d elements; called only where one is missing.
-
-    Example:
-        >>> from ebmm.coders import packing_coders
-        >>> def default(features):
-        ...     return packing_coders(features, width=2)
-        >>> encoder, decoder = given_or_default(nn.Identity(), None, (4,), default)
-        >>> encoder, decoder.linear.in_features
-        (Identity(), 2)
+    ``default`` makes both for vectors of d elements, and is called only where one is missing; other patterns have none.
     """
     if encoder is not None and decoder is not None:
         return encoder, decoder
@@ -37,18 +26,7 @@ def given_or_default(
 
 
 def apply(coder: nn.Module, x: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """A coder on (B, N, ...): all memories' patterns or codes as one batch, (B, N, ...) again.
-
-    Args:
-        coder: maps (M, ...) to (M, ...).
-        x: (B, N, ...).
-        shape: what the coder must give for each of the M.
-
-    Returns:
-        (B, N, *shape).
-
-    Raises:
-        ValueError: the coder gives another shape.
+    """What a coder makes of all memories' patterns or codes x (B, N, ...), as one batch: (B, N, *shape).
 
     Example:
         >>> import torch
@@ -56,10 +34,11 @@ def apply(coder: nn.Module, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         >>> apply(Encoder(8, width=3), torch.rand(2, 5, 8), (3,)).shape
         torch.Size([2, 5, 3])
     """
-    coded = coder(x.flatten(0, 1))
-    want = (x.shape[0] * x.shape[1], *shape)
+    batch = x.flatten(0, 1)
+    coded = coder(batch)
+    want = (len(batch), *shape)
     if tuple(coded.shape) != want:
         raise ValueError(
-            f"{type(coder).__name__} must map {tuple(x.flatten(0, 1).shape)} to {want}, it gave {tuple(coded.shape)}"
+            f"{type(coder).__name__} must map {tuple(batch.shape)} to {want}, it gave {tuple(coded.shape)}"
         )
     return coded.unflatten(0, x.shape[:2])

@@ -1,7 +1,4 @@
-"""Coders for images: cosines, as in JPEG, and a convolutional network beside them (chapters 6 and 7).
-
-One encoder and its transpose serve every memory in an image contest, ours and the rivals'.
-"""
+"""Coders for images: cosines, as in JPEG, and a convolutional network beside them (chapters 6 and 7)."""
 
 from __future__ import annotations
 
@@ -18,14 +15,8 @@ def cosine_basis(shape: tuple[int, ...], number: int) -> Tensor:
 
     Neighbouring pixels are alike, so that the variance of a coefficient falls with its frequency (u, v),
     about as ``1/(1 + u² + v²)``. Along the colours the transform is one of cosines too: their mean,
-    red against blue, and green against both, with variances of about 1, 0.06 and 0.02.
-
-    Args:
-        shape: S of an image, (H, W) or (3, H, W).
-        number: how many basis images, 1 to d.
-
-    Returns:
-        (number, d), orthonormal rows, the one of largest variance (the mean) first.
+    red against blue, and green against both. For images of shape S, (H, W) or (3, H, W), it gives
+    (number, d), orthonormal rows, the one of largest variance (the mean) first.
 
     Example:
         >>> basis = cosine_basis((8, 8), 10)
@@ -64,15 +55,13 @@ def as_planes(shape: tuple[int, ...]) -> tuple[int, int, int]:
 class ImageEncoder(nn.Module):
     """Maps images to codes of one length: cosine coefficients plus what a convolutional network adds.
 
-    ``e = √C · c/‖c‖`` with ``c = A [B s, τ] + network(s)`` and ``s = 2 (x − level)``: B is a cosine basis, of
-    four times as many cosines as the code has numbers, A starts by choosing the first of them, τ is one
-    constant, the network starts as zero. As all codes have the length √C, no code is ever the
-    nearest slot to half of another one (see :class:`ebmm.energies.CompressedDenseEnergy`); the constant
-    keeps what the length would have told.
+    ``e = √C · c/‖c‖`` with ``c = A [B s, τ] + network(s)`` and ``s = 2 (x − level)``: B holds four times as many
+    cosines as the code has numbers, A starts by choosing the first of them, τ is one constant, the network starts as
+    zero. As all codes have the length √C, none is ever the nearest slot to half of another
+    (see :class:`ebmm.energies.CompressedDenseEnergy`); the constant keeps what the length would have told.
 
     Args:
-        shape: S of an image, (H, W) or (3, H, W), sides multiples of 8.
-        width: C, size of a code, 2 to d.
+        shape, width: S of an image, (H, W) or (3, H, W), sides multiples of 8, and C, size of a code, 2 to d.
         level: the mean of the images, roughly: 0.5 for photographs, 0.1 for characters. Codes of images that
             share a large mean would be too much alike.
         channels: of the network's two convolutions.
@@ -93,7 +82,7 @@ class ImageEncoder(nn.Module):
         self.level = level
         self.planes = as_planes(shape)
         planes, height, breadth = self.planes
-        self.register_buffer("basis", cosine_basis(shape, coefficients(shape, width)), persistent=False)
+        self.register_buffer("basis", _basis(shape, width), persistent=False)
         self.linear = nn.Linear(len(self.basis), width)
         self.network = nn.Sequential(
             nn.PixelUnshuffle(4),
@@ -108,7 +97,7 @@ class ImageEncoder(nn.Module):
             self.linear.weight.zero_().fill_diagonal_(1.0)
             self.linear.weight[-1] = 0
             self.linear.bias.zero_()
-            self.linear.bias[-1] = typical_length(self.planes)
+            self.linear.bias[-1] = _typical_length(shape)
             for parameter in self.network[-1].parameters():
                 parameter.zero_()
 
@@ -123,8 +112,7 @@ class ImageDecoder(nn.Module):
 
     ``y = level + s/2`` with ``s = Bᵀ A c + network(e)``, ``c = τ e/e_C``: dividing by the code's last number, which
     carries the constant, undoes the encoder's normalisation. B is the encoder's basis; A starts as the
-    transpose of the encoder's. The result is clipped to [0, 1], with the
-    gradient of the identity.
+    transpose of the encoder's. The result is clipped to [0, 1], with the gradient of the identity.
 
     Args:
         width, shape, level, channels: as for :class:`ImageEncoder`.
@@ -145,8 +133,8 @@ class ImageDecoder(nn.Module):
         super().__init__()
         self.level = level
         self.pattern_shape, (planes, height, breadth) = tuple(shape), as_planes(shape)
-        self.register_buffer("basis", cosine_basis(shape, coefficients(shape, width)), persistent=False)
-        self.constant = typical_length(as_planes(shape))
+        self.register_buffer("basis", _basis(shape, width), persistent=False)
+        self.constant = _typical_length(shape)
         self.linear = nn.Linear(width - 1, len(self.basis))
         self.network = nn.Sequential(
             nn.Linear(width, channels[1] * height * breadth // 64),
@@ -166,21 +154,20 @@ class ImageDecoder(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         last = code[:, -1:]
-        # 1/last, but near 0 where the slot is empty.
-        inverse = last / (last.square() + 0.1)
+        inverse = last / (last.square() + 0.1)  # 1/last, but near 0 where the slot is empty
         signs = self.linear(self.constant * inverse * code[:, :-1]) @ self.basis + self.network(code)
         y = (self.level + signs / 2).unflatten(1, self.pattern_shape)
         return y + (y.clamp(0, 1) - y).detach()
 
 
-def coefficients(shape: tuple[int, ...], width: int) -> int:
-    """How many cosine coefficients a code of this width is mixed from: four times as many, at most d."""
-    return min(4 * width, math.prod(shape))
+def _basis(shape: tuple[int, ...], width: int) -> Tensor:
+    """The cosines that a code of this width is mixed from: four times as many, at most d."""
+    return cosine_basis(shape, min(4 * width, math.prod(shape)))
 
 
-def typical_length(planes: tuple[int, int, int]) -> float:
+def _typical_length(shape: tuple[int, ...]) -> float:
     """A typical length of the vector of an image's signs about their mean, ``√(d/4)``."""
-    return math.sqrt(math.prod(planes) / 4)
+    return math.sqrt(math.prod(shape) / 4)
 
 
 def image_coders(

@@ -11,13 +11,6 @@ from torch import Tensor, nn
 class Sine(nn.Module):
     """The sine of each element, as an activation: it folds a line many times, where others bend it once.
 
-    Shape:
-        x and returned tensor: any, the same.
-
-    Example:
-        >>> Sine()(torch.tensor([0.0, torch.pi / 2]))
-        tensor([0., 1.])
-
     Sitzmann and others, *Implicit Neural Representations with Periodic Activation Functions* (2020).
     """
 
@@ -26,19 +19,10 @@ class Sine(nn.Module):
 
 
 class Encoder(nn.Module):
-    """A linear map plus a perceptron with one hidden layer, on ``s = 2x − 1``.
+    """A linear map plus a perceptron with one hidden layer, from the signs ``2x − 1`` of x (M, d) to codes (M, C).
 
     Args:
-        features: d, size of a pattern.
-        width: C, size of a code.
-        hidden: width of the hidden layer.
-
-    Shape:
-        x: (M, d) in [0, 1]. returns: (M, C).
-
-    Example:
-        >>> Encoder(64, width=20)(torch.rand(5, 64)).shape
-        torch.Size([5, 20])
+        features, width, hidden: d, C, and width of the hidden layer.
     """
 
     def __init__(self, features: int, width: int, hidden: int = 256):
@@ -52,20 +36,11 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """A linear map plus a perceptron with one hidden layer, and a sigmoid that leads into [0, 1].
+    """A linear map plus a perceptron with one hidden layer, and a sigmoid: from codes (M, C) to (M, d) in [0, 1].
 
     Args:
-        width: C, size of a code.
-        features: d, size of a pattern.
-        hidden: width of the hidden layer.
+        width, features, hidden: C, d, and width of the hidden layer.
         activation: makes the hidden layer's activation, such as ``nn.SiLU`` or :class:`Sine`.
-
-    Shape:
-        code: (M, C). returns: (M, d) in [0, 1].
-
-    Example:
-        >>> Decoder(20, features=64)(torch.randn(5, 20)).shape
-        torch.Size([5, 64])
     """
 
     def __init__(self, width: int, features: int, hidden: int = 256, activation: Callable[[], nn.Module] = nn.SiLU):
@@ -77,19 +52,14 @@ class Decoder(nn.Module):
         return torch.sigmoid(self.linear(code) + self.network(code))
 
 
-def packing_coders(features: int, width: int, hidden: int = 256) -> tuple[Encoder, Decoder]:
-    """An encoder and its decoder that can put several bits into each number of a code kept exactly.
+def packing_coders(features: int, width: int) -> tuple[Encoder, Decoder]:
+    """An encoder of d bits and its decoder that can put several of them into each of the C numbers of a code.
 
     They start as a positional notation: element ``i`` goes to number ``i mod C``, and the elements that
     share a number have weights 1, ½, ¼ …; with C ≥ d each has its own. The decoder starts with the
     transpose, which reads the first of them; the others lie in folds of the number, so its
     perceptron is of sines. From other starts, or with other activations, training finds this packing
     late or not at all.
-
-    Args:
-        features: d, size of a pattern.
-        width: C, size of a code.
-        hidden: width of both hidden layers.
 
     Example:
         >>> encoder, decoder = packing_coders(3, width=2)
@@ -100,32 +70,27 @@ def packing_coders(features: int, width: int, hidden: int = 256) -> tuple[Encode
         >>> (decoder(encoder(bits)) > 0.5).float()               # the start suffices for so few
         tensor([[1., 0., 1.]])
     """
-    encoder, decoder = Encoder(features, width, hidden), Decoder(width, features, hidden, Sine)
-    element = torch.arange(features)
+    weight, element = torch.zeros(width, features), torch.arange(features)
+    weight[element % width, element] = 0.5 ** (element // width)
+    encoder, decoder = start_linear(Encoder(features, width), Decoder(width, features, activation=Sine), weight)
     with torch.no_grad():
+        for last in encoder.network[-1].parameters():
+            last.mul_(0.1)
+    return encoder, decoder
+
+
+def start_linear(encoder: Encoder, decoder: Decoder, weight: Tensor) -> tuple[Encoder, Decoder]:
+    """Both, with the encoder's linear part starting as ``weight``, (C, d), and the decoder's as twice the transpose."""
+    with torch.no_grad():
+        encoder.linear.weight.copy_(weight)
+        decoder.linear.weight.copy_(2 * weight.mT)
         for linear in (encoder.linear, decoder.linear):
-            linear.weight.zero_()
             linear.bias.zero_()
-        encoder.linear.weight[element % width, element] = 0.5 ** (element // width)
-        for weight in encoder.network[-1].parameters():
-            weight.mul_(0.1)
-        decoder.linear.weight.copy_(2 * encoder.linear.weight.mT)
     return encoder, decoder
 
 
 class SignEncoder(nn.Module):
-    """The linear code ``e = A s`` of the signs ``s = 2x − 1``.
-
-    Args:
-        matrix: start value of A, (C, d).
-
-    Shape:
-        x: (M, d) in [0, 1]. returns: (M, C).
-
-    Example:
-        >>> SignEncoder(torch.eye(3)[:2])(torch.tensor([[1.0, 0.0, 1.0]])).tolist()
-        [[1.0, -1.0]]
-    """
+    """The linear code ``e = A s``, (M, C), of the signs ``s = 2x − 1`` of x (M, d); A starts as ``matrix``."""
 
     def __init__(self, matrix: Tensor):
         super().__init__()
@@ -141,21 +106,10 @@ class SignDecoder(nn.Module):
     ``u = y + bₗ Aᵀ(e − A y)``, ``p ← aₗ u + cₗ p``, ``y = tanh(p)`` for l = 1 … L, from y = 0: descent on
     ``‖e − A y‖²``, pushed towards ±1. A and the 3 L rates are learned, as in LISTA (Gregor & LeCun 2010).
     Random A with C rows can be undone in this way for C well above d/2, since s is one corner of
-    the box [−1, 1]ᵈ.
+    the box [−1, 1]ᵈ. Codes (M, C) give ``(y + 1)/2``, (M, d) in [0, 1].
 
     Args:
-        matrix: start value of A, (C, d).
-        steps: L, at least 1.
-
-    Shape:
-        code: (M, C). returns: (M, d) in [0, 1], ``(y + 1)/2``.
-
-    Example:
-        >>> encoder, decoder = sign_coders(64, width=48)
-        >>> bits = torch.randint(0, 2, (100, 64)).float()
-        >>> wrong = (decoder(encoder(bits)) > 0.5) != (bits > 0.5)
-        >>> bool(wrong.float().mean() < 0.01)
-        True
+        matrix, steps: start value of A, (C, d), and L, at least 1.
     """
 
     def __init__(self, matrix: Tensor, steps: int = 24):
@@ -174,19 +128,15 @@ class SignDecoder(nn.Module):
 
 
 def sign_coders(features: int, width: int, steps: int = 24) -> tuple[SignEncoder, SignDecoder]:
-    """A linear code shorter than the pattern, and a descent inside the box that undoes it.
+    """A linear code, of d bits in C ≤ d numbers, and the L steps of descent inside the box that undo it.
 
     Both start with the same random A of orthonormal rows and hardly need training.
 
-    Args:
-        features: d, size of a pattern.
-        width: C, size of a code, at most d.
-        steps: L of the :class:`SignDecoder`.
-
     Example:
-        >>> encoder, decoder = sign_coders(8, width=8)
-        >>> bits = torch.randint(0, 2, (5, 8)).float()
-        >>> bool(((decoder(encoder(bits)) > 0.5) == (bits > 0.5)).all())
+        >>> encoder, decoder = sign_coders(64, width=48)
+        >>> bits = torch.randint(0, 2, (100, 64)).float()
+        >>> wrong = (decoder(encoder(bits)) > 0.5) != (bits > 0.5)
+        >>> bool(wrong.float().mean() < 0.01)
         True
     """
     if width > features:

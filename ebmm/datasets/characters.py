@@ -36,6 +36,10 @@ _ADDRESSES = {
         "https://storage.googleapis.com/cvdf-datasets/mnist/",
     ],
 }
+_INSTEAD = (
+    "set EBMM_DATA to a folder that holds the data set (help(ebmm.datasets.characters) says how it is laid out), "
+    "or use ebmm.datasets.digits(), which comes with the package"
+)
 
 
 @dataclass(frozen=True)
@@ -44,11 +48,6 @@ class _OmniglotArchive:
     members_sha256: str  # of the list of its PNG files, for the same files zipped again
     characters: int
 
-
-_INSTEAD = (
-    "set EBMM_DATA to a folder that holds the data set (help(ebmm.datasets.characters) says how it is laid out), "
-    "or use ebmm.datasets.digits(), which comes with the package"
-)
 
 _OMNIGLOT = {
     "background": _OmniglotArchive(
@@ -81,11 +80,9 @@ class ImageSet:
 
     Args:
         images: (M, H, W) float32 in [0, 1].
-        labels: (M,) int64, which character each image shows.
-        characters: the characters' names; ``characters[labels[i]]`` is that of image i.
-        alphabets: the alphabet of each character, as many as ``characters``.
-        name: what to call the set in a figure or a results file.
-        source: where the images were found.
+        labels: (M,) int64; ``characters[labels[i]]`` is the name of what image i shows.
+        characters, alphabets: the characters' names, and the alphabet of each.
+        name, source: what to call the set in a figure or a results file, and where the images were found.
 
     Example:
         >>> train = digits("train")
@@ -112,27 +109,17 @@ class ImageSet:
 
 
 def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike | None = None) -> ImageSet:
-    """Handwritten characters of 50 alphabets, 20 drawings of each (Lake et al. 2015), officially split.
+    """Handwritten characters of 50 alphabets, 20 drawings of each (Lake et al. 2015), alphabet by alphabet.
 
     Args:
-        split: ``"background"`` (30 alphabets, 964 characters) or ``"evaluation"`` (20 alphabets, 659).
+        split: ``"background"`` (30 alphabets, 964 characters) or ``"evaluation"`` (20 alphabets, 659), as officially.
         size: height and width of the images; each pixel is the mean of its share of the original 105 x 105.
         root: a laid-out folder that holds ``omniglot/``; by default ``EBMM_DATA``, else a download.
-
-    Returns:
-        The images, alphabet by alphabet, character by character.
-
-    Example:
-        >>> omniglot("evaluation", size=32).images.shape  # doctest: +SKIP
-        torch.Size([13180, 32, 32])
     """
     store.check_choice("split", split, _OMNIGLOT)
     store.check_size(size)
-    archive, name = _OMNIGLOT[split], f"images_{split}.zip"
-    path = store.laid_out(root, "omniglot", [name])
-    if path is None:
-        folder = files.downloads_folder() / "omniglot"
-        path = files.download(_ADDRESSES["omniglot"], name, f"md5:{archive.md5}", folder, _INSTEAD)
+    archive = _OMNIGLOT[split]
+    path = _found(root, "omniglot", [f"images_{split}.zip"], archive.md5)
     members = _verified_members(path, archive)
 
     shown = [member.split("/", 1)[1].rsplit("/", 1)[0] for member in members]  # "Greek/character01"
@@ -154,19 +141,11 @@ def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike 
 
 
 def mnist(split: str = "train", size: int = 28, root: str | os.PathLike | None = None) -> ImageSet:
-    """Handwritten digits (LeCun et al. 1998), officially split.
+    """Handwritten digits (LeCun et al. 1998) in the official order; the labels are the digits.
 
     Args:
-        split: ``"train"`` (60000 images), or ``"test"`` (10000 images).
-        size: height and width of the images; 28 is the original.
-        root: a laid-out folder that holds ``mnist/``; by default ``EBMM_DATA``, else a download.
-
-    Returns:
-        The images in the official order; the labels are the digits.
-
-    Example:
-        >>> mnist("test").images.shape  # doctest: +SKIP
-        torch.Size([10000, 28, 28])
+        split: ``"train"`` (60000 images), or ``"test"`` (10000 images), as officially.
+        size, root: as for :func:`omniglot`, from the original 28 x 28, in ``mnist/``.
     """
     store.check_choice("split", split, _MNIST)
     store.check_size(size)
@@ -176,13 +155,9 @@ def mnist(split: str = "train", size: int = 28, root: str | os.PathLike | None =
 
 
 def digits(split: str = "train") -> ImageSet:
-    """A sample of MNIST that comes with the package: no download, no network.
+    """A sample of MNIST that comes with the package, 28 x 28, digit by digit.
 
-    Args:
-        split: ``"train"`` (1000 images) or ``"test"`` (500), as many of each digit, from that official split.
-
-    Returns:
-        The images, 28 x 28, digit by digit; the labels are the digits.
+    ``split`` is ``"train"`` (1000 images) or ``"test"`` (500), as many of each digit, from that official split.
 
     Example:
         >>> digits("test")  # doctest: +ELLIPSIS
@@ -192,6 +167,14 @@ def digits(split: str = "train") -> ImageSet:
     path = files.data_path("digits.npz")
     with np.load(path) as arrays:
         return _digit_set(arrays[f"{split}_images"], arrays[f"{split}_labels"], f"MNIST sample {split}", path)
+
+
+def _found(root: str | os.PathLike | None, folder: str, names: list[str], md5: str) -> Path:
+    """The first of ``names`` in the user's own folder; else the last, downloaded, which has this MD5."""
+    path = store.laid_out(root, folder, names)
+    if path is not None:
+        return path
+    return files.download(_ADDRESSES[folder], names[-1], f"md5:{md5}", files.downloads_folder() / folder, _INSTEAD)
 
 
 def _verified_members(path: Path, archive: _OmniglotArchive) -> list[str]:
@@ -234,10 +217,7 @@ def _mnist_file(split: str, kind: str, root: str | os.PathLike | None) -> tuple[
     (prefix, number), (head, each) = _MNIST[split], _IDX[kind]
     name = f"{prefix}-{kind}"
     md5, md5_zipped = _MNIST_MD5[name]
-    path = store.laid_out(root, "mnist", [name, name + ".gz"])
-    if path is None:
-        folder = files.downloads_folder() / "mnist"
-        path = files.download(_ADDRESSES["mnist"], name + ".gz", f"md5:{md5_zipped}", folder, _INSTEAD)
+    path = _found(root, "mnist", [name, name + ".gz"], md5_zipped)
     return np.frombuffer(store.verified(path, md5, head + each * number), np.uint8, offset=head), path
 
 

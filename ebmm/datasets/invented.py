@@ -46,23 +46,10 @@ ROUND = np.array([1, 1.2, 0, 1, 0.7, 0, 0.7, 0.4, 0.6])  # and a round one
 
 
 def glyphs(alphabets: int, characters: int, drawings: int, size: int = 28, seed: int = 0) -> ImageSet:
-    """Draw characters of invented alphabets.
+    """Draw characters of invented alphabets, so many in each, and so many drawings of each, size x size pixels.
 
     A drawing depends only on the seed and its three numbers: drawing j of character k of alphabet a is
-    the same however many others are asked for. Another seed gives other alphabets.
-
-    Args:
-        alphabets: how many.
-        characters: how many in each alphabet.
-        drawings: how many of each character.
-        size: height and width of the images, in pixels.
-        seed: of everything random.
-
-    Returns:
-        alphabets * characters * drawings images, alphabet by alphabet, character by character.
-
-    Raises:
-        ValueError: a number below 1, or a negative seed.
+    the same however many others are asked for. They come alphabet by alphabet, character by character.
 
     Example:
         >>> glyphs(alphabets=2, characters=5, drawings=3)

@@ -6,9 +6,8 @@ names, laid out as their archives unpack::
     cifar-10-batches-bin/data_batch_{1…5}.bin, test_batch.bin      (or cifar-10-batches-py/ without .bin)
     tiny-imagenet-200/train/CLASS/images/*.JPEG, tiny-imagenet-200/val/images/*.JPEG
 
-CIFAR-10 is downloaded where it is not there; a sample of it, :func:`photos`, comes with the package. Images are
-decoded once, into a file in the user's cache folder that is mapped into memory, so that a set larger than the
-memory serves too. Errors are those of :mod:`ebmm.datasets.characters`.
+CIFAR-10 is downloaded where it is not there. Images are decoded once, into a file in the user's cache folder that is
+mapped into memory, so that larger sets than the memory serve too. Errors are those of :mod:`ebmm.datasets.characters`.
 """
 
 from __future__ import annotations
@@ -58,8 +57,7 @@ class PhotoSet:
 
     Args:
         images: (M, 3, H, W) uint8, red, green and blue; it may be a file mapped into memory.
-        name: what to call the set in a figure or a results file.
-        source: where the images were found.
+        name, source: what to call the set in a figure or a results file, and where the images were found.
 
     Example:
         >>> PhotoSet(torch.zeros(5, 3, 8, 8, dtype=torch.uint8), "black", "nowhere")
@@ -79,19 +77,12 @@ class PhotoSet:
 
 
 def cifar10(split: str = "train", root: str | os.PathLike | None = None) -> PhotoSet:
-    """Photographs of ten kinds of things, 32 x 32 (Krizhevsky 2009), officially split.
+    """Photographs of ten kinds of things, 32 x 32 (Krizhevsky 2009), in the official order.
 
     Args:
-        split: ``"train"`` (50000 images) or ``"test"`` (10000).
+        split: ``"train"`` (50000 images) or ``"test"`` (10000), as officially.
         root: a laid-out folder that holds ``cifar-10-batches-bin/`` or ``cifar-10-batches-py/``; by default
             ``EBMM_DATA``, else a download.
-
-    Returns:
-        The images in the official order.
-
-    Example:
-        >>> cifar10("test").images.shape  # doctest: +SKIP
-        torch.Size([10000, 3, 32, 32])
     """
     store.check_choice("split", split, _CIFAR10)
     first = next(iter(_CIFAR10[split]))
@@ -109,16 +100,12 @@ def cifar10(split: str = "train", root: str | os.PathLike | None = None) -> Phot
 def tiny_imagenet(split: str = "train", root: str | os.PathLike | None = None) -> PhotoSet:
     """Photographs of 200 kinds of things, 64 x 64 (Stanford's CS231n, from ImageNet).
 
-    The archive, 237 MB from http://cs231n.stanford.edu/tiny-imagenet-200.zip, is to be unpacked by the user.
-    A part of it serves too: all images that are there are taken, and the name says how many.
+    The archive, 237 MB, is to be unpacked by the user. A part of it serves too: all images that are there are taken,
+    and the name says how many.
 
     Args:
         split: ``"train"`` (at most 100000 images) or ``"val"`` (10000).
         root: a laid-out folder that holds ``tiny-imagenet-200/``; by default ``EBMM_DATA``.
-
-    Example:
-        >>> tiny_imagenet("val").images.shape  # doctest: +SKIP
-        torch.Size([10000, 3, 64, 64])
     """
     store.check_choice("split", split, _TINY_IMAGENET)
     folder = store.laid_out(root, "tiny-imagenet-200", [split])
@@ -151,15 +138,7 @@ def folder_of_images(path: str | os.PathLike, size: int = 64, exact: bool = Fals
 
     Args:
         path: the folder. Files count whose names end in .jpeg, .jpg, .png or the like.
-        size: height and width of the images. Others are cut to the square in their middle and resized to it.
-        exact: refuse images of another size instead.
-
-    Raises:
-        ValueError: a file that cannot be decoded, or with ``exact`` has another size.
-
-    Example:
-        >>> folder_of_images("my photographs", size=64)  # doctest: +SKIP
-        PhotoSet(my photographs: 812 images of 64 x 64, source: my photographs)
+        size, exact: height and width. Others are cut to the square in their middle and resized, or ``exact`` refused.
     """
     store.check_size(size)
     folder = Path(path).expanduser()

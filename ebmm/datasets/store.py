@@ -10,7 +10,7 @@ import math
 import os
 import warnings
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -26,14 +26,12 @@ _DIGEST = hashlib.sha256().digest_size
 _verified: set[tuple] = set()  # decoded files that this process has compared with their digest, as they were then
 
 
-def check_choice(argument: str, given: str, choices) -> None:
-    """Raises ValueError for what is none of the choices."""
+def check_choice(argument: str, given: str, choices: Collection[str]) -> None:
     if given not in choices:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {given!r}")
 
 
 def check_size(size: int) -> None:
-    """Raises ValueError for what is no number of pixels."""
     if not isinstance(size, int) or size < 1:
         raise ValueError(f"size must be a whole number of pixels, at least 1, got {size!r}")
 

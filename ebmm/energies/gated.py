@@ -15,9 +15,8 @@ from ebmm.memory import check_counts
 def gated_hops(from_input: Tensor, from_state: Callable[[Tensor], Tensor], hops: int, dim: int) -> Tensor:
     """The last state of ``state ← u · c + (1 − u) · state``, from the state 0.
 
-    ``c = tanh(a)`` is the candidate and ``u = sigmoid(b)`` the gate, ``[a, b] = from_input + from_state(state)``.
-    a and b lie side by side in dimension ``dim``. What the input gives is the same in all hops and computed once;
-    the first hop needs no product with the state.
+    ``c = tanh(a)`` is the candidate and ``u = sigmoid(b)`` the gate, ``[a, b] = from_input + from_state(state)``,
+    side by side in dimension ``dim``. The first hop needs no product with the state.
     """
     candidate, gate = from_input.chunk(2, dim)
     state = torch.sigmoid(gate) * torch.tanh(candidate)
@@ -35,14 +34,10 @@ def check_memory_features(memory_features: int, limit: int, name: str) -> None:
 
 
 class GatedHops(nn.Module):
-    """:func:`gated_hops` on vectors or maps, with a normalisation of the state.
+    """:func:`gated_hops` on vectors (M, features) or maps (M, channels, H, W), with a normalisation of the state.
 
-    Args:
-        from_input, from_state: layers that give the parts of candidate and gate, (M, 2 · width, ...) each.
-        norm: applied to each state before it is read, the last one included.
-
-    Shape:
-        x: (M, features) or (M, channels, H, W). returns: (M, width) or (M, width, H, W).
+    ``from_input`` and ``from_state`` give the parts of candidate and gate, (M, 2 · width, ...) each; ``norm`` is
+    applied to each state before it is read, the last one included.
     """
 
     def __init__(self, from_input: nn.Module, from_state: nn.Module, norm: nn.Module, hops: int):
@@ -92,7 +87,8 @@ class GatedRNNEnergy(nn.Module):
         signs = 2 * x - 1
         # One product gives [memory(s), static(s), gate(s)]; the memory reads no state.
         hoisted = torch.cat([self.memory(signs), self.from_pattern(signs)], -1)
-        state = gated_hops(
-            hoisted, lambda state: F.pad(self.from_state(state), (self.memory_features, 0)), self.hops, dim=-1
-        )
-        return self.head(state).squeeze(-1)
+
+        def from_state(state: Tensor) -> Tensor:
+            return F.pad(self.from_state(state), (self.memory_features, 0))
+
+        return self.head(gated_hops(hoisted, from_state, self.hops, dim=-1)).squeeze(-1)

@@ -30,10 +30,9 @@ class InpaintingEnergy(CompressedDenseEnergy):
     then further away than an empty one, even for the same image twice. This energy is ours, not the paper's.
 
     Args:
-        shape: S of an image, (H, W) or (3, H, W), sides multiples of 8.
-        slots, width: how many patterns there is room for, and the size C of a code; it holds slots · C floats.
+        shape, slots, width: as for :class:`ebmm.energies.slots.CompressedDenseEnergy`; sides are multiples of 8.
         encoder, decoder: such as :func:`ebmm.coders.image_coders` makes; codes must be of one length.
-        hidden, inverse_temperature, forgiven: channels of the network f, start values of β and b, above 0.
+        hidden, forgiven: channels of the network f, and start value of b, above 0.
 
     Shape:
         x: (..., *S). returns: (...), the writing loss with ``writing=True``.
@@ -57,11 +56,10 @@ class InpaintingEnergy(CompressedDenseEnergy):
         encoder: nn.Module,
         decoder: nn.Module,
         hidden: int = 64,
-        inverse_temperature: float = 1.0,
         forgiven: float = 0.06,
     ):
         # So sharp that two empty slots hardly ever share a code: half a code in a slot attracts all that follow.
-        super().__init__(shape, slots, width, encoder, decoder, inverse_temperature, sharpness=1e7)
+        super().__init__(shape, slots, width, encoder, decoder, inverse_temperature=1.0, sharpness=1e7)
         self.planes = as_planes(shape)
         with torch.no_grad():
             self.memory.weight.mul_(0.2)  # what an empty slot holds is left behind as an error of the code

@@ -1,10 +1,8 @@
 """The paper's energies for images: residual networks in which only a small part is the memory (appendix B).
 
-Static residual blocks turn an image into features, a memory layer reads them side by side with a static layer, gated
-hops refine the result, and a bounded head gives the energy. The images of all memories pass the static layers as
-one batch. Activations are SiLU or tanh, since the gradient term of the writing loss needs ∇ₓE to be smooth. A
-memory layer and the last hidden layer are followed by tanh: however far writing drives the memory, the energy
-differs from the head's bias by at most the sum of the head's absolute weights.
+The images of all memories pass the static layers as one batch. Activations are SiLU or tanh, since the gradient term of
+the writing loss needs ∇ₓE to be smooth. A memory layer and the last hidden layer are followed by tanh: however far
+writing drives the memory, the energy differs from the head's bias by at most the sum of the head's absolute weights.
 """
 
 from __future__ import annotations
@@ -47,8 +45,7 @@ class ResidualBlock(nn.Module):
 class MemoryBottleneck(nn.Module):
     """A bottleneck block whose 3×3 convolution is in part memory: ``silu(expand(h) + shortcut(x))``.
 
-    ``h = tanh([memory(r), static(r)])`` with ``r = silu(reduce(x))``. ``memory`` and ``static``, 3×3, and the shortcut,
-    1×1, have the stride; where nothing changes size, the shortcut is the identity.
+    ``h = tanh([memory(r), static(r)])``, ``r = silu(reduce(x))``. ``memory``, ``static`` and shortcut have the stride.
 
     Args:
         in_channels, out_channels, inside: channels of input and output, and between the 1×1 convolutions.
@@ -89,8 +86,8 @@ class ResNetLinearEnergy(nn.Module):
     ``s = 2x − 1``. With ``h = tanh([memory(f), static(f)])``, gated hops on h and two last layers give
     ``E(x) = head(tanh(hidden(hops(h))))``.
 
-    Chosen here: SiLU in the residual blocks and their form; no activation behind the normalisation of f; h is as wide
-    as the hops; layer normalisation acts on the state, each time before it is read. Defaults are the paper's sizes.
+    Chosen here: the residual blocks' form and SiLU; no activation behind the normalisation of f; h is as wide as the
+    hops; layer normalisation acts on the state, each time before it is read. Defaults are the paper's sizes.
 
     Args:
         shape, widths: S of a pattern, (H, W) or (channels, H, W), and channels of the residual blocks.
@@ -141,12 +138,12 @@ class ResNetLinearEnergy(nn.Module):
 class ResNetConvEnergy(nn.Module):
     """The paper's energy for characters and photographs: a residual network with a convolutional memory (appendix B).
 
-    Two residual blocks with stride 2 on ``s = 2x − 1``, two bottleneck blocks whose 3×3 convolution is in part
-    memory, convolutional gated hops, and two last layers: ``E(x) = head(tanh(hidden(hops)))``.
+    Two residual blocks on ``s = 2x − 1``, two bottleneck blocks, convolutional gated hops, and two last layers:
+    ``E(x) = head(tanh(hidden(hops)))``.
 
-    Chosen here: SiLU in the residual blocks and their form; tanh behind the split convolution, which bounds what the
-    memory can do; the first bottleneck block has stride 2, which leads from 8×8 to the 4×4 map of the hops; the
-    hops are 3×3 convolutions; the state is not normalised. Defaults are the paper's sizes.
+    Chosen here: the residual blocks' form and SiLU; tanh behind the split convolution; the first bottleneck block has
+    stride 2, which leads from 8×8 to the 4×4 map of the hops; the hops are 3×3 convolutions; the state is not
+    normalised. Defaults are the paper's sizes.
 
     Args:
         shape, widths: S of a pattern, (H, W) or (channels, H, W), and channels of the residual blocks.
@@ -197,8 +194,8 @@ class ResNetConvEnergy(nn.Module):
 def resnet_conv_energy_64(shape: Sequence[int] = (3, 64, 64), memory_features: int = 8, **options) -> ResNetConvEnergy:
     """The paper's energy for ImageNet at 64×64: :class:`ResNetConvEnergy` with all channels doubled.
 
-    128 channels inside the bottleneck blocks give the paper's 18448 floats. That the channels behind them are doubled
-    too, and that both have stride 2, so that the hops see a 4×4 map, is chosen here. ``options``: further arguments.
+    128 channels inside the bottleneck blocks give the paper's 18448 floats. That those behind them are doubled too, and
+    that both have stride 2, so that the hops see a 4×4 map, is chosen here. ``options`` replace any of these.
 
     Example:
         >>> sum(p.numel() for p in resnet_conv_energy_64().first.memory.parameters())

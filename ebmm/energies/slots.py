@@ -7,7 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ebmm.coders import given_or_default, sign_coders
+from ebmm.coders import sign_coders
+from ebmm.coders.base import given_or_default
 from ebmm.layers import MemoryLinear, MemorySlots
 from ebmm.memory import as_pattern_shape
 
@@ -15,12 +16,10 @@ from ebmm.memory import as_pattern_shape
 class DenseEnergy(nn.Module):
     """The dense associative memory, ``E(x) = −1/β · log Σᵢ exp(β mᵢᵀs) + ½‖s‖²`` with ``s = 2x − 1`` (chapter 2).
 
-    From Krotov & Hopfield (2016) and Ramsauer et al. (2020). Its slots mᵢ are writable here, so it can be
-    written by gradient steps; :class:`ebmm.DenseMemory` stores patterns in the slots verbatim instead.
+    Its slots mᵢ are written by gradient steps; :class:`ebmm.DenseMemory` stores patterns in the slots verbatim instead.
 
     Args:
-        features, slots: d, size of a pattern, and how many slots. The memory holds slots · d floats.
-        beta: inverse temperature, above 0.
+        features, slots, beta: d, how many slots, of d floats each, and the inverse temperature, above 0.
 
     Shape:
         x: (..., d). returns: (...).
@@ -46,21 +45,20 @@ class DenseEnergy(nn.Module):
 class CompressedDenseEnergy(nn.Module):
     """A dense associative memory whose slots hold codes, which may be shorter than patterns (chapter 5).
 
-    ``E(x) = ½‖s‖² − 1/β · log Σᵢ exp(β yᵢᵀs)`` with ``s = 2x − 1`` and ``yᵢ = 2 decoder(mᵢ) − 1``, what slot i
-    stands for. The slots mᵢ are writable; the coders and β are static. From a query, one gradient step of
-    size 1/4 goes to the mean of the yᵢ, weighted by how well they agree with it.
+    ``E(x) = ½‖s‖² − 1/β · log Σᵢ exp(β yᵢᵀs)`` with ``s = 2x − 1`` and ``yᵢ = 2 decoder(mᵢ) − 1``. The slots mᵢ
+    are writable; the coders and β are static. From a query, one gradient step of size 1/4 goes to the mean of the yᵢ,
+    weighted by how well they agree with it.
 
     It has its own writing loss, ``−1/γ · log Σᵢ exp(−γ/2 ‖mᵢ − e/2‖²)`` with ``e = encoder(x)``: half the squared
     distance from *half* the code to the nearest slot. One gradient step on it, of size 2, mirrors that slot
     about e/2, so that an empty slot, close to the origin, lands on the code. A slot that holds another code is
-    further away, by about half the code's length squared, and is left alone. So patterns written one after the
-    other find a slot each; written all at once they share one. This energy is ours, not the paper's.
+    further away and left alone. So patterns written one after the other find a slot each; written all at once they
+    share one. This energy is ours, not the paper's.
 
     Args:
         features: d, the size of a pattern, or its shape S.
         slots, width: how many patterns there is room for, and the size C of a code; it holds slots · C floats.
-        encoder, decoder: from patterns (M, *S) in [0, 1] to codes (M, C) and back; ``None``, for vectors only: those
-            of :func:`ebmm.coders.sign_coders`, which suit independent bits.
+        encoder, decoder: by default, for vectors, those of :func:`ebmm.coders.sign_coders`, for independent bits.
         inverse_temperature: start value of β, above 0. Where a share p of random bits is flipped,
             ``½ ln((1 − p)/p)`` makes that mean the posterior mean: 0.55 for a quarter.
         sharpness: γ. High, so that writing chooses one slot even where two are almost as near.

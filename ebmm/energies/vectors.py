@@ -42,8 +42,7 @@ class QuadraticEnergy(nn.Module):
 class MLPEnergy(nn.Module):
     """A multilayer perceptron with a bounded head, ``E(x) = wᵀ tanh(A tanh([memory(s), static(s)]))`` (chapter 4).
 
-    ``s = 2x − 1``. The memory is one linear layer that reads the pattern, as in the paper's networks. tanh throughout
-    keeps the energy bounded and its gradient smooth.
+    ``s = 2x − 1``. tanh throughout keeps the energy bounded and its gradient smooth.
 
     Args:
         features, hidden: d, size of a pattern, and width of the static layers.
@@ -76,10 +75,9 @@ class MLPEnergy(nn.Module):
 class PredictiveEnergy(nn.Module):
     """How badly a symmetric matrix predicts the pattern: ``E(x) = ½‖M s − s − f(s, M s)‖²``, ``s = 2x − 1``.
 
-    M is writable and costs d(d+1)/2 floats, what a Hopfield network costs. The static network f, with one
-    hidden layer, sees the pattern and its prediction, and starts as zero. With f = 0, writing is the
-    delta rule and tends to the pseudo-inverse memory, and reading projects onto the span of the stored
-    patterns. Meta-learning adds to it what a linear memory cannot do (chapter 4).
+    M is writable, d(d+1)/2 floats. The static network f, with one hidden layer, sees the pattern and its prediction,
+    and starts as zero. With f = 0, writing is the delta rule and tends to the pseudo-inverse memory, and reading
+    projects onto the span of the stored patterns. Meta-learning adds to it what a linear memory cannot do (chapter 4).
     This energy is ours, not the paper's. It is never negative.
 
     Args:

@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from ebmm.baselines import MANN, Autoencoder, DifferentiablePlasticity, KanervaMachine, LSTMMemory, MemoryNetwork
-from ebmm.baselines.rival import after_filled_slots
 from ebmm.coders import Decoder, Encoder
 
 # A rival, its sizes, and how many numbers its encoder gives and its decoder takes.
@@ -94,9 +93,12 @@ def test_what_a_memory_costs(name, changes, floats):
     assert make(name, **changes).memory_floats == floats
 
 
-def test_slots_are_filled_in_their_order():
-    codes = torch.arange(6.0).view(1, 6, 1)
-    assert torch.equal(after_filled_slots(codes[:, 4:], codes[:, :4], slots=6), codes)
-    assert after_filled_slots(codes, None, slots=6) is codes
+@pytest.mark.parametrize("kind", [Autoencoder, MemoryNetwork])
+def test_slots_are_filled_in_their_order(kind):
+    codes, same = torch.arange(6.0).view(1, 6, 1) / 6, nn.Identity()
+    model = kind(1, slots=6, width=1, encoder=same, decoder=same)
+    assert torch.equal(model.write(codes[:, 4:], model.write(codes[:, :4]))["slots"], codes)
+    assert torch.equal(model.write(codes)["slots"], codes)
+    model = kind(1, slots=5, width=1, encoder=same, decoder=same)
     with pytest.raises(ValueError, match="5 slots, one a pattern: 4 are filled, 2 more patterns do not fit"):
-        after_filled_slots(codes[:, 4:], codes[:, :4], slots=5)
+        model.write(codes[:, 4:], model.write(codes[:, :4]))

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from ebmm.coders import Decoder, Encoder, SignDecoder, SignEncoder, Sine, apply, packing_coders, sign_coders
+from ebmm.coders import Decoder, Encoder, SignDecoder, SignEncoder, Sine, packing_coders, sign_coders
+from ebmm.coders.base import apply
 
 
 def random_bits(*shape, seed=0):
@@ -55,7 +56,7 @@ def test_codes_with_room_for_each_bit_need_no_training(width):
 
 def test_packing_learns_to_put_two_bits_into_one_number():
     torch.manual_seed(0)
-    encoder, decoder = packing_coders(16, width=8, hidden=64)
+    encoder, decoder = packing_coders(16, width=8)
     optimiser = torch.optim.Adam([*encoder.parameters(), *decoder.parameters()], lr=1e-2)
     fresh = random_bits(1000, 16, seed=1)
     before = ((decoder(encoder(fresh)) > 0.5) != fresh.bool()).float().mean()
