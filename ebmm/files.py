@@ -48,7 +48,7 @@ def data_path(name: str) -> Path:
     return path
 
 
-def digest_of(path: Path, method: str) -> str:
+def digest_of(path: str | os.PathLike, method: str) -> str:
     """Of a file's content, by a method of :mod:`hashlib`; in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, method).hexdigest()

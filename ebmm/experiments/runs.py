@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ebmm.evaluation import evaluate
 from ebmm.experiments.catalogue import find
 from ebmm.experiments.results import data_of
 from ebmm.experiments.weights import is_ready, load_contestant, owner_of, save_weights, shipped_name
-from ebmm.files import data_path
+from ebmm.files import check_writable, data_path
 from ebmm.history import History
 from ebmm.machine import describe_device, pick_device, rank_and_processes, versions
 from ebmm.model import EBMM
@@ -100,18 +99,11 @@ def checkpoint_of(out: str | os.PathLike) -> Path:
 
 def _check_out(out: Path, name: str, contestant: str) -> None:
     """Refuse, before training is paid for, a file that its weights could not be saved to."""
-    if out.is_dir():
-        raise ValueError(f"{out} is a folder: name the file to write, such as {out / 'weights.safetensors'}")
+    check_writable(out)
     if out.name.endswith(".training"):
         raise ValueError(f"{out} has the name of a checkpoint to resume from: call the weights {out.stem}.safetensors")
     if out.exists() and (found := owner_of(out, name)) != contestant:
         raise ValueError(f"{out} holds weights of {found} for {name}: train into another file")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-    except OSError as error:
-        raise ValueError(f"nothing can be written into {out.parent} ({error.strerror}): name another place") from error
 
 
 def _beside_or_shipped(name: str, contestant: str, out: Path) -> Path:

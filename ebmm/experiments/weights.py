@@ -6,7 +6,6 @@ only what is their own.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import textwrap
@@ -42,7 +41,7 @@ def save_weights(
         theirs = _named_as_in(model, load_file(coders))
         if all(torch.equal(tensor, state[name]) for name, tensor in theirs.items()):
             state = {name: tensor for name, tensor in state.items() if name not in theirs}
-            training = training | {"coders": {"file": Path(coders).name, "sha256": _digest(coders)}}
+            training = training | {"coders": {"file": Path(coders).name, "sha256": files.digest_of(coders, "sha256")}}
     try:
         with files.replacing(path) as beside:
             save_file(state, beside, metadata={"training": json.dumps(training)})
@@ -148,7 +147,7 @@ def _named_as_in(model: nn.Module, coders: dict[str, Tensor]) -> dict[str, Tenso
 def _coders_beside(path: Path, coders: dict) -> Path:
     """The file that a weights file takes its coders from: beside it, or shipped, and unchanged."""
     beside, shipped = path.with_name(coders["file"]), f"checkpoints/{coders['file']}"
-    if beside.is_file() and _digest(beside) == coders["sha256"]:
+    if beside.is_file() and files.digest_of(beside, "sha256") == coders["sha256"]:
         return beside
     if files.data_files().get(shipped) == coders["sha256"]:
         return files.data_path(shipped)
@@ -157,8 +156,3 @@ def _coders_beside(path: Path, coders: dict) -> Path:
         f"{path} takes its coders from {beside}, {state}: put the file there whose SHA-256 is {coders['sha256']}, "
         f"or train again"
     )
-
-
-def _digest(path: str | os.PathLike) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

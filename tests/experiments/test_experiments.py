@@ -130,12 +130,15 @@ def test_the_module_runs_as_a_command_and_gives_its_status():
         (["evaluate", "binary-48", "--model", "lstm"], ["no weights of lstm for binary-48 are shipped", "binary-48"]),
         (["train", "flipped-64-16", "--device", "meta"], ["device 'meta' computes nothing here", "'cpu'"]),
         (["evaluate", "flipped-64-16", "--device", "meta"], ["device 'meta' computes nothing here", "'cpu'"]),
-        (["train", *CHEAP, "--out", "."], [". is a folder: name the file to write, such as weights.safetensors"]),
+        (["train", *CHEAP, "--out", "."], [". is a folder: name a file in it"]),
         (
             ["train", *CHEAP, "--out", "run/b.training"],
             ["run/b.training has the name of a checkpoint", "call the weights b.safetensors"],
         ),
-        (["train", *CHEAP, "--out", "/proc/nowhere/b"], ["nothing can be written into /proc/nowhere"]),
+        (
+            ["train", *CHEAP, "--out", "/proc/nowhere/b"],
+            ["cannot write /proc/nowhere/b (No such file"],
+        ),
         (["evaluate", *CHEAP, "--model", "hebb", "--out", "."], [". is a folder"]),
     ],
     ids=shlex.join,
