@@ -129,7 +129,10 @@ class Task:
 def check_task(task: object) -> None:
     """Refuse with a TypeError what is no task, such as a DataLoader."""
     if not isinstance(task, Task):
-        raise TypeError(f"task must be an ebmm.Task, such as Task(data, FlipBits(0.1), number=16), got {kind(task)}")
+        raise TypeError(
+            "task must be an ebmm.Task, such as Task(data, FlipBits(0.1), number=16) or experiment.task, "
+            f"and the model comes before it, got {kind(task)}"
+        )
 
 
 def _as_source(given: Any) -> Callable[[int, Generator], Tensor]:
