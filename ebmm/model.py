@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ebmm.given import kind, real, whole
 from ebmm.memory import Memory, check_memory, check_points
-from ebmm.network import check_layers, energies, recomputed, recordable, takes_a_batch, writable_names
-from ebmm.trial import try_network
+from ebmm.network import energies, takes_a_batch, writable_names
+from ebmm.recompute import recomputed
+from ebmm.trial import check_layers, try_network
 
 TERMS = ("energy", "gradient", "decay")
 Weights = dict[str, Tensor]
@@ -90,13 +91,13 @@ class EBMM(nn.Module):
     ):
         super().__init__()
         if not isinstance(energy, nn.Module):
-            raise TypeError(f"energy must be a torch.nn.Module, got {type(energy).__name__}")
+            raise TypeError(f"energy must be a torch.nn.Module, got {kind(energy)}")
         if projection not in ("clamp", "straight-through"):
             raise ValueError(f"projection must be 'clamp' or 'straight-through', got {projection!r}")
         check_layers(energy, gradient_term)
 
         self.energy_network = energy
-        self.write_steps, self.read_steps = _steps("write_steps", write_steps), _steps("read_steps", read_steps)
+        self.write_steps, self.read_steps = whole(write_steps, "write_steps"), whole(read_steps, "read_steps")
         self.sequential, self.projection = sequential, projection
         self.box = None if box is None else _box(box)
         self.momentum, self.non_increasing = momentum, non_increasing
@@ -155,11 +156,11 @@ class EBMM(nn.Module):
         self._check(patterns, "patterns", memory)
         keep = torch.is_grad_enabled()
         with torch.inference_mode(False):  # which also enables gradients
-            patterns = recordable(patterns)
+            patterns = _recordable(patterns)
             self._try(patterns, keep)
             initial, static = dict(self.initial_memory(patterns.shape[0])), self._static()
             weights = initial if held is None else held
-            memories = [Memory({name: recordable(weight) for name, weight in weights.items()})]
+            memories = [Memory({name: _recordable(weight) for name, weight in weights.items()})]
             for group in patterns.split(1, 1) if self.sequential else (patterns,):
                 for rates in self.write_rates():
                     updated = self._run(self._write_step, keep, group, dict(memories[-1]), static, initial, rates)
@@ -213,8 +214,8 @@ class EBMM(nn.Module):
         self._check(query, "query", memory)
         keep = torch.is_grad_enabled()
         with torch.inference_mode(False):  # which also enables gradients
-            query, static = recordable(query), self._static()
-            weights = {name: recordable(weight) for name, weight in held.items()}
+            query, static = _recordable(query), self._static()
+            weights = {name: _recordable(weight) for name, weight in held.items()}
             self._try(query, keep)
             x, velocity, iterates = query, torch.zeros_like(query), [query]
             for rate, momentum in zip(self.read_rates(), self.momentum_rates(), strict=True):
@@ -246,8 +247,8 @@ class EBMM(nn.Module):
         self._check(x, "x", memory)
         keep = torch.is_grad_enabled()
         with torch.inference_mode(False):
-            x = recordable(x)
-            weights = {name: recordable(weight) for name, weight in held.items()}
+            x = _recordable(x)
+            weights = {name: _recordable(weight) for name, weight in held.items()}
             self._try(x, keep)
             with torch.set_grad_enabled(keep):
                 return self._energy(x, weights)
@@ -316,10 +317,9 @@ class EBMM(nn.Module):
         check_points(x, self.pattern_shape, name, low, high, like, batch)
 
 
-def _steps(name: str, given) -> int:
-    if not isinstance(given, Real) or float(given) % 1 != 0 or given < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {given!r}")
-    return int(float(given))
+def _recordable(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of one that was made under ``torch.inference_mode()`` and takes part in no gradient."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _box(box) -> tuple[float, float]:
@@ -331,12 +331,12 @@ def _box(box) -> tuple[float, float]:
 
 def _rates(name: str, given, number: int) -> list[float]:
     """One positive number, or as many as there are terms."""
-    single = isinstance(given, Real | str) or getattr(given, "ndim", None) == 0
-    rates = [given] * number if single else list(given)
-    if len(rates) != number or any(isinstance(rate, str) or not 0 < float(rate) < math.inf for rate in rates):
+    several = getattr(given, "ndim", isinstance(given, (list, tuple)))
+    rates = [real(rate, name) for rate in given] if several else [real(given, name)] * number
+    if len(rates) != number or not all(0 < rate < math.inf for rate in rates):
         each = f" or one for each of {TERMS}" if number > 1 else ""
         raise ValueError(f"{name} must be a positive number{each}, got {given!r}")
-    return [float(rate) for rate in rates]
+    return rates
 
 
 def _inverse_softplus(value: float) -> float:
