@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -50,7 +49,7 @@ class History:
     def save(self, path: str | os.PathLike) -> None:
         """Write as JSON."""
         with files.replacing(path) as beside:
-            beside.write_text(json.dumps(asdict(self)))
+            beside.write_text(files.as_json(asdict(self)))
 
     def plot(self, axes=None, window: int = 25):
         """Plot loss and error against the step, each with its running median over ``window`` steps.

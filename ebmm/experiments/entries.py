@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ebmm.evaluation import evaluate
+from ebmm.evaluation import evaluate, moved
 from ebmm.experiments.catalogue import find
 from ebmm.experiments.results import data_of
 from ebmm.memory import AssociativeMemory, Memory, floats_held
@@ -52,9 +52,7 @@ def enter(
     most = max(contestant.memory_floats for contestant in built)
     if model.memory_floats > most:
         raise ValueError(f"{label!r} holds {model.memory_floats} floats, and {name} allows {most}")
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    where = next((parameter.device for parameter in parameters), torch.device("cpu"))
-    batch = task.sample(1, torch.Generator().manual_seed(seed)).to(where)
+    batch = task.sample(1, torch.Generator().manual_seed(seed)).to(moved(model))
     written, _ = write_and_read_apart(model, batch, **({"clamp": batch.intact} if clamp else {}))
     held = floats_held(written)
     if held > model.memory_floats:

@@ -31,15 +31,14 @@ def train(
     Within :func:`ebmm.machine.process_group` all processes call it, and the first one saves.
 
     Args:
-        name, contestant: the experiment and its contestant.
         out: the weights file to write. :func:`checkpoint_of` says where the state to resume from lies.
         device, seed: as for :func:`ebmm.fit`; the seed is that of the start weights, too.
         changes: keyword arguments of :func:`ebmm.fit` that replace the experiment's; ``None`` replaces nothing.
 
     Raises:
-        ValueError: a contestant that needs no training; nothing can be written to ``out``, or it holds something
-            else; the weights that training starts from are missing or do not fit.
-        ConnectionError: they must be downloaded and cannot be.
+        ValueError: a contestant that needs no training; a file at ``out`` that holds something else; the weights that
+            training starts from are missing or do not fit.
+        OSError: nothing can be written to ``out``. ConnectionError: weights to start from cannot be downloaded.
     """
     experiment, _ = find(name, contestant)
     chosen = experiment.contestants[contestant]
@@ -60,23 +59,14 @@ def train(
         before = _beside_or_shipped(experiment.after, contestant, out)
         trained, started_from = load_contestant(experiment.after, contestant, before)
         model.load_state_dict(trained.state_dict())
-    changes = {  # as numbers that JSON can hold, not NumPy's
-        option: value.item() if hasattr(value, "item") else value
-        for option, value in changes.items()
-        if value is not None
-    }
+    changes = {option: value for option, value in changes.items() if value is not None}
     settings = chosen.training | changes
     rank, processes = rank_and_processes()
-    command = ["torchrun", f"--nproc-per-node={processes}"] if processes > 1 else ["python"]
-    command += ["-m", "ebmm", "train", name, "--model", contestant, "--seed", str(seed)]
-    command += ["--device", device, "--out", str(out)]
-    for option in ("steps", "memories", "precision"):
-        command += [f"--{option}", str(changes[option])] if option in changes else []
     history = fit(model, experiment.task, device=device, seed=seed, checkpoint=checkpoint_of(out), **settings)
     training = {
         "experiment": name,
         "model": contestant,
-        "command": shlex.join(command),
+        "command": _command(name, contestant, processes, {"seed": seed, "device": device, "out": out} | changes),
         "seed": seed,
         "settings": settings,
         "steps": len(history.rows),
@@ -90,6 +80,14 @@ def train(
     if rank == 0:
         save_weights(model, out, training, coders)
     return history
+
+
+def _command(name: str, contestant: str, processes: int, options: dict) -> str:
+    command = ["torchrun", f"--nproc-per-node={processes}"] if processes > 1 else ["python"]
+    command += ["-m", "ebmm", "train", name, "--model", contestant]
+    for option in ("seed", "device", "out", "steps", "memories", "precision"):
+        command += [f"--{option}", str(options[option])] if option in options else []
+    return shlex.join(command)
 
 
 def checkpoint_of(out: str | os.PathLike) -> Path:
@@ -138,10 +136,8 @@ class Ready:
     """A contestant with its weights on its device, ready to be asked.
 
     Attributes:
-        name, contestant: the experiment and its contestant.
         model: in evaluation mode, on ``device``.
         task: what it is tested on.
-        clamp: whether it is told which elements of a query are intact.
         training: spent on its weights; empty for one that needs none.
         weights: the file they are from; ``None``: they are shipped, or it needs none.
     """

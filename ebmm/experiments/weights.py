@@ -44,7 +44,7 @@ def save_weights(
             training = training | {"coders": {"file": Path(coders).name, "sha256": files.digest_of(coders, "sha256")}}
     try:
         with files.replacing(path) as beside:
-            save_file(state, beside, metadata={"training": json.dumps(training)})
+            save_file(state, beside, metadata={"training": files.as_json(training)})
     except SafetensorError as error:
         raise OSError(f"the weights could not be written to {path}: {error}") from error
 
@@ -68,19 +68,17 @@ def load_contestant(name: str, contestant: str, path: str | os.PathLike | None =
         if path is not None:
             raise ValueError(f"{contestant} of {name} needs no training and takes no weights: leave out {path}")
         return model, {}
-    owner = experiment.weights or name
     if path is None and not is_ready(name, contestant):
         raise ValueError(
             f"no weights of {contestant} for {name} are shipped: train it with "
-            f"python -m ebmm train {owner} --model {contestant}, and name the file that it writes"
+            f"python -m ebmm train {experiment.weights or name} --model {contestant}, and name the file that it writes"
         )
     path = files.data_path(shipped_name(name, contestant)) if path is None else Path(path)
     refused = f"{path} does not hold weights of {contestant} for {name}"
-    tensors, training, coders = _read(path, refused)
-    if (training["experiment"], training["model"]) != (owner, contestant):
-        raise ValueError(f"{refused}: it says that it holds those of {training['model']} for {training['experiment']}")
+    tensors, training, coders = _read(path, name, [contestant], refused)
     if coders is not None:
-        tensors |= _named_as_in(model, _read(_coders_beside(path, coders), refused)[0])
+        beside = _coders_beside(path, coders)
+        tensors |= _named_as_in(model, _read(beside, name, list(experiment.contestants), refused)[0])
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -94,12 +92,7 @@ def owner_of(path: str | os.PathLike, name: str) -> str:
     Raises:
         ValueError: it holds none of this experiment. FileNotFoundError: no file at ``path``.
     """
-    experiment, names = find(name)
-    refused = f"{path} does not hold weights for {name}"
-    _, training, _ = _read(Path(path), refused)
-    if training["experiment"] != (experiment.weights or name) or training["model"] not in names:
-        raise ValueError(f"{refused}: it says that it holds those of {training['model']} for {training['experiment']}")
-    return training["model"]
+    return _read(Path(path), name, find(name)[1], f"{path} does not hold weights for {name}")[1]["model"]
 
 
 def is_ready(name: str, contestant: str) -> bool:
@@ -118,8 +111,8 @@ def shipped_name(name: str, contestant: str) -> str:
     return f"checkpoints/{find(name)[0].weights or name}-{contestant}.safetensors"
 
 
-def _read(path: Path, refused: str) -> tuple[dict[str, Tensor], dict, dict | None]:
-    """Tensors of a weights file, the training spent on them, and which file holds its coders, if another one does."""
+def _read(path: Path, name: str, contestants: list[str], refused: str) -> tuple[dict[str, Tensor], dict, dict | None]:
+    """Tensors of one of these contestants, the training spent on them, and which other file holds its coders."""
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():
@@ -135,6 +128,8 @@ def _read(path: Path, refused: str) -> tuple[dict[str, Tensor], dict, dict | Non
     training = json.loads(metadata.get("training", "{}"))
     if not {"experiment", "model"} <= training.keys():
         raise ValueError(f"{refused}: it does not say what was trained, as files do that python -m ebmm train writes")
+    if training["experiment"] != (find(name)[0].weights or name) or training["model"] not in contestants:
+        raise ValueError(f"{refused}: it says that it holds those of {training['model']} for {training['experiment']}")
     return tensors, training, training.pop("coders", None)
 
 

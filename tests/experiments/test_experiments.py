@@ -115,7 +115,7 @@ def test_the_module_runs_as_a_command_and_gives_its_status():
         (["train", *CHEAP, "--steps", "0"], ["must be at least 1, got 0"]),
         (
             ["evaluate", *CHEAP, "--model", "hebb", "--memories", "0"],
-            ["memories and batch_size must be at least 1, got 0"],
+            ["memories must be at least 1, got 0"],
         ),
         (
             ["evaluate", *CHEAP, "--model", "ebmm", "--weights", "absent.safetensors"],
