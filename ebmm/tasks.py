@@ -296,6 +296,11 @@ class LazyImages:
         """The name of the set."""
         return _loaded(self.load).name
 
+    @property
+    def images(self) -> Tensor:
+        """The set itself, (M, *S)."""
+        return _loaded(self.load).images
+
 
 @lru_cache(maxsize=4)
 def _loaded(load: Callable):

@@ -216,6 +216,8 @@ def _points_near(points: Tensor, box: tuple[float, float] | None) -> Tensor:
 
 def _moved(weight: Tensor) -> Tensor:
     """Weights by up to a tenth away, so that nothing is zero or equal by chance."""
+    if not weight.is_floating_point():
+        return weight
     return (torch.where(weight == 0, 0.01, 0.1 * weight) * _spread(weight) + weight).requires_grad_()
 
 
