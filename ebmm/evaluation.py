@@ -40,8 +40,7 @@ def evaluate(
         device, versions. A memory's error is the mean over its patterns. It does not depend on ``batch_size``.
 
     Raises:
-        ValueError: a read that returns NaN or another shape than its query's. TypeError: a device for an object
-            that cannot be moved.
+        ValueError: a read that returns NaN or another shape than its query's.
 
     Example:
         >>> from ebmm import Hopfield, tasks

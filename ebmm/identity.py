@@ -166,7 +166,7 @@ def _look_at_object(thing: Any) -> tuple[str, dict[str, Any]]:
     state = state if isinstance(state, dict) else {} if state is None else {"state": state}
     others = {"()": arguments, "[]": list(elements or ()), "{}": dict(pairs or ())}
     parts = state | {key: part for key, part in others.items() if part}
-    return kind.__qualname__, parts | ({"images": thing.images} if isinstance(thing, LazyImages) else {})
+    return kind.__qualname__, parts | ({"images": thing.loaded.images} if isinstance(thing, LazyImages) else {})
 
 
 def _look_at_function(function: FunctionType) -> tuple[str, dict[str, Any]]:

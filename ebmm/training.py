@@ -49,7 +49,7 @@ def fit(
     """Meta-train a memory in place: sample, write, read, and descend the reconstruction loss.
 
     AdamW with a linear warm-up and a cosine decay to 1 % of the learning rate; the global gradient norm is clipped.
-    A step with a non-finite loss or gradient is skipped and counted. A second thread draws the next batch meanwhile.
+    A step with a non-finite loss or gradient is skipped and counted.
 
     In several processes (:func:`ebmm.machine.process_group`) each draws the whole batch and takes its share of the
     memories. The result is that of one process up to rounding, for a memory that draws no random numbers itself.
@@ -65,7 +65,7 @@ def fit(
             model built from the same seed or the one that was being trained, goes on from it to the same numbers as
             without the interruption; any other call is refused. The parameters in it:
             ``model.load_state_dict(torch.load(checkpoint)["model"])``.
-        max_skipped, progress: stop after so many skipped steps in a row; show a bar with loss and error.
+        max_skipped: stop after so many skipped steps in a row.
         precision: of products and convolutions: ``"float32"``, ``"tf32"`` (CUDA rounds inputs to 11 bits) or
             ``"bfloat16"`` (inputs and results have 8 bits). Smooth energies keep the meta-gradient's direction (cosine
             above 0.999 and 0.998) and its norm within 1 %. Not where writing chooses one slot
@@ -76,8 +76,8 @@ def fit(
 
     Raises:
         TrainingError: too many non-finite steps in a row. GradientError: PyTorch's meta-gradient is wrong.
-        ValueError: a setting out of range, a checkpoint of another run or not the same in all processes.
-        OSError: the checkpoint cannot be written; ``TimeoutError``: another process trains with it.
+        ValueError: a checkpoint of another run or not the same in all processes.
+        OSError: the checkpoint cannot be written, or, a ``TimeoutError``, another process trains with it.
 
     Example:
         >>> from ebmm import EBMM, energies, tasks
@@ -128,12 +128,9 @@ def fit(
         first = draw()
         if begun == 0:
             check_before_training(model, first[0], check_gradients)
-        batches = _drawn_ahead(draw, first, steps - begun)
-        skipped_in_a_row = 0
-        with (
-            closing(batches),
-            tqdm(total=steps, initial=begun, disable=not progress or rank > 0, mininterval=1.0) as bar,
-        ):
+        batches, skipped_in_a_row = _drawn_ahead(draw, first, steps - begun), 0
+        bar = tqdm(total=steps, initial=begun, disable=not progress or rank > 0, mininterval=1.0)
+        with closing(batches), bar:
             for step, (batch, drawn) in enumerate(batches, begun):
                 rate = learning_rate * _schedule(step, steps, warmup)
                 for group in optimiser.param_groups:

@@ -518,3 +518,9 @@ def test_layer_norm_of_ours_is_no_state():
     energy = Own(lambda e, x: e.h(e.norm(e.a(x))).squeeze(-1))
     energy.norm = LayerNorm(5)
     EBMM(energy).write(torch.rand(2, 3, DIM))
+
+
+def test_parameters_may_be_whole_numbers():
+    energy = Own(lambda e, x: e.plain(x[..., e.order]))
+    energy.order = nn.Parameter(torch.arange(DIM).flip(0), requires_grad=False)
+    EBMM(energy).write(torch.rand(2, 3, DIM))

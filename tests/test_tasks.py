@@ -624,7 +624,7 @@ def test_lazy_images_read_nothing_until_the_first_patterns_are_drawn():
     assert calls == []
     patterns = source(6, seeded())
     assert torch.equal(patterns, ImagePatterns(digits().images, threshold=0.5)(6, seeded()))
-    assert source.name == digits().name
+    assert source.loaded.name == digits().name
     source(6, seeded())
     assert calls == ["read"]
 

@@ -171,11 +171,7 @@ class Ready:
 
 
 def ready(name: str, contestant: str, *, weights: str | os.PathLike | None = None, device: str = "auto") -> Ready:
-    """Load a contestant once, to evaluate and to show it.
-
-    ``weights`` are the ``path`` of :func:`ebmm.experiments.weights.load_contestant`, whose errors it raises, and
-    ``device`` is as for :func:`ebmm.fit`.
-    """
+    """Load a contestant once, to evaluate and to show it: :func:`ebmm.experiments.weights.load_contestant`."""
     experiment, _ = find(name, contestant)
     where = pick_device(device)
     model, training = load_contestant(name, contestant, weights)

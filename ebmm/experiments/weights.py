@@ -53,13 +53,11 @@ def load_contestant(name: str, contestant: str, path: str | os.PathLike | None =
     """A contestant with its weights, and the training spent on them (empty for one that needs none).
 
     Args:
-        name, contestant: the experiment and its contestant.
         path: weights that ``train`` wrote; ``None`` takes those shipped with the book.
 
     Raises:
         ValueError: one that takes no weights, weights that are not shipped, or a file that does not hold them.
-        FileNotFoundError: no file at ``path``.
-        ConnectionError: the weights must be downloaded and cannot be.
+        FileNotFoundError: no file at ``path``. ConnectionError: weights that cannot be downloaded.
     """
     experiment, _ = find(name, contestant)
     chosen = experiment.contestants[contestant]
@@ -87,11 +85,7 @@ def load_contestant(name: str, contestant: str, path: str | os.PathLike | None =
 
 
 def owner_of(path: str | os.PathLike, name: str) -> str:
-    """The contestant of an experiment whose weights a file holds.
-
-    Raises:
-        ValueError: it holds none of this experiment. FileNotFoundError: no file at ``path``.
-    """
+    """The contestant of an experiment whose weights a file holds; ValueError if it holds none of them."""
     return _read(Path(path), name, find(name)[1], f"{path} does not hold weights for {name}")[1]["model"]
 
 
