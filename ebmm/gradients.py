@@ -52,6 +52,7 @@ def check_gradients(model: TrainableMemory, task: Task, *, seed: int = 0) -> flo
         model: any module that :func:`ebmm.fit` trains; its parameters are a little changed in the copy, since the start
             may be special.
         task: to draw two memories of at most three patterns from.
+        seed: of patterns and directions.
 
     Returns:
         The relative error where it is least; at kinks of the loss, such as those of ReLU, it says nothing.

@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from ebmm import files
 from ebmm._repository import VERSION
+from ebmm.given import kind
 from ebmm.identity import differences, digest, identity_of
 
 
@@ -171,7 +172,5 @@ def _digests_of(model: nn.Module) -> dict[str, str]:
     state = model.state_dict()
     for name, value in state.items():
         if not isinstance(value, Tensor):
-            raise TypeError(
-                f"only tensors can be saved, but {name} of the state_dict is of type {type(value).__name__}"
-            )
+            raise TypeError(f"only tensors can be saved, but {name} of the state_dict is of type {kind(value)}")
     return {name: digest(value) for name, value in state.items()}

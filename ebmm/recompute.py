@@ -11,7 +11,14 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 
 
 def recomputed(step: Callable[..., tuple[Tensor, ...]], *inputs) -> tuple[Tensor, ...]:
-    """``step(True, *inputs)``, of which only the inputs are kept for the backward pass; it runs once more there."""
+    """``step(True, *inputs)``, of which only the inputs are kept for the backward pass; it runs once more there.
+
+    Example:
+        >>> weight = torch.ones(2, requires_grad=True)
+        >>> recomputed(lambda keep, weight: (weight * weight,), weight)[0].sum().backward()
+        >>> weight.grad
+        tensor([2., 2.])
+    """
     tensors, structure = tree_flatten(inputs)
     return _Recomputed.apply(lambda keep, *tensors: step(keep, *tree_unflatten(tensors, structure)), *tensors)
 

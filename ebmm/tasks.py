@@ -101,7 +101,7 @@ class Task:
         if not queries.shape == intact.shape == shape:
             got = f"{tuple(queries.shape)} and {tuple(intact.shape)}"
             raise ValueError(f"a corruption must return queries and intact like the patterns, {shape}, got {got}")
-        return patterns.clone(), queries, intact  # a source may fill the same tensor again and again
+        return patterns.clone(), queries.clone(), intact.clone()  # both may fill the same tensors again and again
 
     def _check(self, batch: Batch) -> None:
         """Refuse values that would give a wrong number without a word."""

@@ -65,7 +65,7 @@ def fit(
             model built from the same seed or the one that was being trained, goes on from it to the same numbers as
             without the interruption; any other call is refused. The parameters in it:
             ``model.load_state_dict(torch.load(checkpoint)["model"])``.
-        max_skipped: stop after so many skipped steps in a row.
+        max_skipped, progress: stop after so many skipped steps in a row; show a bar with loss and error.
         precision: of products and convolutions: ``"float32"``, ``"tf32"`` (CUDA rounds inputs to 11 bits) or
             ``"bfloat16"`` (inputs and results have 8 bits). Smooth energies keep the meta-gradient's direction (cosine
             above 0.999 and 0.998) and its norm within 1 %. Not where writing chooses one slot

@@ -157,10 +157,15 @@ class Ready:
         command = ["python", "-m", "ebmm", "evaluate", self.name, "--model", self.contestant]
         command += ["--memories", str(memories), "--seed", str(seed)]
         command += ["--weights", str(self.weights)] if self.weights else []
-        row["steps trained"] = self.training.get("steps", 0)
-        row["data"] = data_of(self.task)
-        about = {"experiment": self.name, "model": self.contestant}
-        return about | row | {"training": self.training, "command": shlex.join(command)}
+        return {
+            "experiment": self.name,
+            "model": self.contestant,
+            **row,
+            "steps trained": self.training.get("steps", 0),
+            "data": data_of(self.task),
+            "training": self.training,
+            "command": shlex.join(command),
+        }
 
     def recall(self, seed: int = 1) -> tuple[Batch, Tensor]:
         """The first memory that ``evaluate`` sees with this seed, and what is read from it, (1, N, *S)."""
