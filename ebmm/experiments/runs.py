@@ -176,27 +176,14 @@ class Ready:
 
 
 def ready(name: str, contestant: str, *, weights: str | os.PathLike | None = None, device: str = "auto") -> Ready:
-    """Load a contestant once, to evaluate and to show it: :func:`ebmm.experiments.weights.load_contestant`."""
+    """Load a contestant once, to evaluate and to show it: :func:`ebmm.experiments.weights.load_contestant`.
+
+    Example:
+        >>> ready("redrawn-64-8", "hebb").evaluate(memories=10)["metric"]
+        'wrong bits'
+    """
     experiment, _ = find(name, contestant)
     where = pick_device(device)
     model, training = load_contestant(name, contestant, weights)
     clamp = experiment.contestants[contestant].clamp
     return Ready(name, contestant, model.to(where), experiment.tested, clamp, training, where, weights)
-
-
-def evaluate_contestant(
-    name: str,
-    contestant: str,
-    *,
-    memories: int = 1000,
-    seed: int = 1,
-    device: str = "auto",
-    weights: str | os.PathLike | None = None,
-) -> dict:
-    """Load a contestant and evaluate it: :meth:`Ready.evaluate` of :func:`ready`.
-
-    Example:
-        >>> evaluate_contestant("redrawn-64-8", "hebb", memories=10)["metric"]
-        'wrong bits'
-    """
-    return ready(name, contestant, weights=weights, device=device).evaluate(memories, seed)
