@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-from ebmm.given import whole
+from ebmm.given import kind, name_of, whole
 from ebmm.machine import describe_device, pick_device, versions
 from ebmm.memory import AssociativeMemory
 from ebmm.metrics import errors
@@ -40,8 +40,7 @@ def evaluate(
         device, versions. A memory's error is the mean over its patterns. It does not depend on ``batch_size``.
 
     Raises:
-        ValueError: a read that returns NaN or another shape than its query's. TypeError: a device for an object
-            that cannot be moved.
+        ValueError: a read that returns NaN or another shape than its query's.
 
     Example:
         >>> from ebmm import Hopfield, tasks
@@ -51,7 +50,7 @@ def evaluate(
     """
     check_task(task)
     memories, batch_size = whole(memories, "memories"), whole(batch_size, "batch_size")
-    where = _moved(model, device)
+    where = moved(model, device)
     memory_floats = model.memory_floats
     generator = torch.Generator().manual_seed(seed)
     per_memory = []
@@ -69,7 +68,7 @@ def evaluate(
     return {
         "memory_floats": memory_floats,
         "patterns": task.number,
-        "corruption": getattr(task.corruption, "__name__", None) or repr(task.corruption),
+        "corruption": name_of(task.corruption),
         "clamped": clamp,
         "metric": task.metric,
         "mean": error.mean().item(),
@@ -82,14 +81,14 @@ def evaluate(
     }
 
 
-def _moved(model: AssociativeMemory, device: str | None) -> torch.device:
-    """Moves a module to a device, and says where the model then is."""
+def moved(model: AssociativeMemory, device: str | None = None) -> torch.device:
+    """Where a model is, once a module is moved to the device named."""
     if isinstance(model, nn.Module):
         if device is not None:
             model.to(pick_device(device))
         return next((parameter.device for parameter in model.parameters()), pick_device(device or "cpu"))
     if device not in (None, "auto", "cpu"):
-        raise TypeError(f"{type(model).__name__} is no module and cannot be moved to {device!r}: leave out device")
+        raise TypeError(f"{kind(model)} is no module and cannot be moved to {device!r}: leave out device")
     return torch.device("cpu")
 
 

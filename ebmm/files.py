@@ -6,13 +6,14 @@ import difflib
 import errno
 import glob
 import hashlib
+import json
 import os
 import secrets
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ebmm._repository import REPOSITORY, TAG
 
@@ -48,10 +49,21 @@ def data_path(name: str) -> Path:
     return path
 
 
-def digest_of(path: Path, method: str) -> str:
+def digest_of(path: str | os.PathLike, method: str) -> str:
     """Of a file's content, by a method of :mod:`hashlib`; in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, method).hexdigest()
+
+
+def as_json(content: Any, **options) -> str:
+    """JSON, with NumPy's and PyTorch's numbers as plain ones; TypeError for what it cannot hold."""
+
+    def plain(value):
+        if not hasattr(value, "tolist"):
+            raise TypeError(f"{value!r} is not JSON serializable: give numbers, texts, and lists and dicts of them")
+        return value.tolist()
+
+    return json.dumps(content, default=plain, **options)
 
 
 def data_files() -> dict[str, str]:

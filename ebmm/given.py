@@ -1,8 +1,6 @@
-"""What users give, taken as they mean it: numbers of all kinds as tensors, whole numbers of all kinds as int."""
+"""What users give, taken as they mean it: data of all kinds as tensors, numbers of all kinds as float or int."""
 
 from __future__ import annotations
-
-from numbers import Real
 
 import numpy as np
 import torch
@@ -15,12 +13,8 @@ def numbers(data, must: str) -> Tensor:
     Bytes stay bytes, and float64 tensors float64: they were made on purpose. All else becomes float32, float64
     arrays too, since arrays are float64 when nobody thinks of it.
 
-    Args:
-        data: what was given.
-        must: the start of the message for what holds no numbers, such as ``"images must be"``.
-
-    Raises:
-        TypeError: no numbers. ValueError: a list of things of several shapes.
+    ``must`` begins the messages, such as ``"images must be"``: a TypeError for what holds no numbers, a ValueError
+    for a list of things of several shapes.
 
     Example:
         >>> numbers(np.eye(2), "images must be").dtype
@@ -45,13 +39,20 @@ def numbers(data, must: str) -> Tensor:
     return array.detach().to("cpu", array.dtype if kept else torch.float32)
 
 
-def whole(value, name: str) -> int:
-    """A whole number of at least 1: an int, a numpy scalar, or a float such as 2.0."""
-    if isinstance(value, bool) or not isinstance(value, Real) or not float(value).is_integer():
+def real(value, name: str, least: float | None = None, must: str = "a number") -> float:
+    """A number of Python's, NumPy's or PyTorch's as a float; where there is a ``least``, it is no NaN."""
+    if isinstance(value, bool) or not hasattr(value, "__float__") or getattr(value, "ndim", 0) > 0:
+        raise TypeError(f"{name} must be {must}, got {value!r}")
+    if least is not None and not value >= least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+    return float(value)
+
+
+def whole(value, name: str, least: float = 1) -> int:
+    """A whole number as an int, given as any kind of number, 2.0 too."""
+    if not real(value, name, least, "a whole number").is_integer():
         raise TypeError(f"{name} must be a whole number, got {value!r}")
-    if value < 1:
-        raise ValueError(f"{name} must be at least 1, got {value}")
-    return int(float(value))
+    return int(value)
 
 
 def check_shares(**given: float) -> None:

@@ -10,17 +10,14 @@ from torch import Tensor, nn
 from torch.nn.utils import parameters_to_vector, vector_to_parameters
 from torch.overrides import TorchFunctionMode
 
+from ebmm.given import kind
 from ebmm.memory import TrainableMemory
 from ebmm.model import EBMM
 from ebmm.tasks import Batch, Task
 
 SMALL = 200_000  # parameters up to which fit asks by itself
 TOLERANCE = 1e-5  # right gradients come to 1e-7
-NORMS = "is wrong in third derivatives: use ebmm.layers.LayerNorm, nn.RMSNorm or nn.GroupNorm(1, ...)"
-KNOWN_FAULTS = {
-    "layer_norm": f"layer_norm {NORMS}, or gradient_term=False",
-    "instance_norm": f"instance_norm {NORMS}, or gradient_term=False",
-}
+WRONG_IN_THIRD_DERIVATIVES = {"layer_norm", "instance_norm"}
 
 
 class GradientError(ValueError):
@@ -52,8 +49,8 @@ def check_gradients(model: TrainableMemory, task: Task, *, seed: int = 0) -> flo
     (chapter 4). A copy is asked on the CPU, and :func:`ebmm.fit` asks by itself where an energy has layers of your own.
 
     Args:
-        model: an :class:`ebmm.EBMM` or any module that :func:`ebmm.fit` trains; its parameters are a little changed in
-            the copy, since the start may be special.
+        model: any module that :func:`ebmm.fit` trains; its parameters are a little changed in the copy, since the start
+            may be special.
         task: to draw two memories of at most three patterns from.
         seed: of patterns and directions.
 
@@ -98,7 +95,7 @@ def _is_known(model: object) -> bool:
 
 def _error_on(model: TrainableMemory, batch: Batch, seed: int = 0) -> float:
     if not isinstance(model, nn.Module):
-        raise TypeError(f"only a torch.nn.Module has gradients to check, got {type(model).__name__}")
+        raise TypeError(f"only a torch.nn.Module has gradients to check, got {kind(model)}")
     with torch.random.fork_rng([]), torch.inference_mode(False), torch.enable_grad():
         twin = copy.deepcopy(model).to("cpu", torch.float64).train()
         if hasattr(twin, "projection"):
@@ -139,11 +136,13 @@ def _error_on(model: TrainableMemory, batch: Batch, seed: int = 0) -> float:
             loss_at(start)
     if spy.rounded:
         raise ValueError("the gradient cannot be checked: the energy rounds to float32, and float64 is needed")
-    causes = [fault for name, fault in KNOWN_FAULTS.items() if name in spy.called]
+    cause = "look for detach() and autograd functions of your own in the energy"
+    for name in WRONG_IN_THIRD_DERIVATIVES & spy.called:
+        way_out = "ebmm.layers.LayerNorm, nn.RMSNorm or nn.GroupNorm(1, ...), or gradient_term=False"
+        cause = f"{name} of PyTorch is wrong in third derivatives: use {way_out}"
     raise GradientError(
-        f"the meta-gradient of {type(model).__name__} differs from difference quotients by {min(found):.1g} of its "
-        f"size: {'; '.join(causes) or 'look for detach() and autograd functions of your own in the energy'}. "
-        "If it is meant so, as in straight-through estimates: fit(..., check_gradients=False)"
+        f"the meta-gradient of {kind(model)} differs from difference quotients by {min(found):.1g} of its "
+        f"size: {cause}. If it is meant so, as in straight-through estimates: fit(..., check_gradients=False)"
     )
 
 

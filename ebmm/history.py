@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import sys
 from collections.abc import Mapping
@@ -19,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from ebmm import files
 from ebmm._repository import VERSION
+from ebmm.given import kind
 from ebmm.identity import differences, digest, identity_of
 
 
@@ -50,7 +50,7 @@ class History:
     def save(self, path: str | os.PathLike) -> None:
         """Write as JSON."""
         with files.replacing(path) as beside:
-            beside.write_text(json.dumps(asdict(self)))
+            beside.write_text(files.as_json(asdict(self)))
 
     def plot(self, axes=None, window: int = 25):
         """Plot loss and error against the step, each with its running median over ``window`` steps.
@@ -172,7 +172,5 @@ def _digests_of(model: nn.Module) -> dict[str, str]:
     state = model.state_dict()
     for name, value in state.items():
         if not isinstance(value, Tensor):
-            raise TypeError(
-                f"only tensors can be saved, but {name} of the state_dict is of type {type(value).__name__}"
-            )
+            raise TypeError(f"only tensors can be saved, but {name} of the state_dict is of type {kind(value)}")
     return {name: digest(value) for name, value in state.items()}

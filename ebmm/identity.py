@@ -14,7 +14,7 @@ import numpy
 import torch
 from torch import Tensor, nn
 
-from ebmm.tasks import LazyImages, _loaded
+from ebmm.tasks import LazyImages
 
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 MOST = 40  # elements of a list, or characters of a text, beyond which a digest stands for them
@@ -166,7 +166,7 @@ def _look_at_object(thing: Any) -> tuple[str, dict[str, Any]]:
     state = state if isinstance(state, dict) else {} if state is None else {"state": state}
     others = {"()": arguments, "[]": list(elements or ()), "{}": dict(pairs or ())}
     parts = state | {key: part for key, part in others.items() if part}
-    return kind.__qualname__, parts | ({"images": _loaded(thing.load).images} if isinstance(thing, LazyImages) else {})
+    return kind.__qualname__, parts | ({"images": thing.loaded.images} if isinstance(thing, LazyImages) else {})
 
 
 def _look_at_function(function: FunctionType) -> tuple[str, dict[str, Any]]:

@@ -198,7 +198,8 @@ def check_points(
     if x.numel() == 0:
         raise ValueError(f"{name} must not be empty, got shape {tuple(x.shape)}")
     if like is not None and x.dtype != like.dtype:
-        raise TypeError(f"{name} must be {like.dtype} like the model, got {x.dtype}")
+        way_out = f"take {name}.to({like.dtype}) or model.to({x.dtype})"
+        raise TypeError(f"{name} must be {like.dtype} like the model, got {x.dtype}: {way_out}")
     if like is not None and x.device != like.device:
         raise ValueError(f"{name} must be on {like.device} like the model, got {x.device}")
     if batch is not None and x.shape[0] != batch:

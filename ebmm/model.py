@@ -10,15 +10,16 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
-from numbers import Real
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ebmm.given import kind, real, whole
 from ebmm.memory import Memory, check_memory, check_points
-from ebmm.network import check_layers, energies, recomputed, recordable, takes_a_batch, writable_names
-from ebmm.trial import try_network
+from ebmm.network import energies, takes_a_batch, writable_names
+from ebmm.recompute import recomputed
+from ebmm.trial import check_layers, try_network
 
 TERMS = ("energy", "gradient", "decay")
 Weights = dict[str, Tensor]
@@ -90,13 +91,13 @@ class EBMM(nn.Module):
     ):
         super().__init__()
         if not isinstance(energy, nn.Module):
-            raise TypeError(f"energy must be a torch.nn.Module, got {type(energy).__name__}")
+            raise TypeError(f"energy must be a torch.nn.Module, got {kind(energy)}")
         if projection not in ("clamp", "straight-through"):
             raise ValueError(f"projection must be 'clamp' or 'straight-through', got {projection!r}")
         check_layers(energy, gradient_term)
 
         self.energy_network = energy
-        self.write_steps, self.read_steps = _steps("write_steps", write_steps), _steps("read_steps", read_steps)
+        self.write_steps, self.read_steps = whole(write_steps, "write_steps"), whole(read_steps, "read_steps")
         self.sequential, self.projection = sequential, projection
         self.box = None if box is None else _box(box)
         self.momentum, self.non_increasing = momentum, non_increasing
@@ -151,15 +152,12 @@ class EBMM(nn.Module):
             TypeError, ValueError, RuntimeError: wrong patterns, or an energy that cannot be written or read, at its
                 first use: without gradients, or dependent on other points, on chance, or on what it keeps.
         """
-        held = None if memory is None else self._weights_of(memory)
-        self._check(patterns, "patterns", memory)
+        held = {} if memory is None else self._weights_of(memory)
         keep = torch.is_grad_enabled()
         with torch.inference_mode(False):  # which also enables gradients
-            patterns = recordable(patterns)
-            self._try(patterns, keep)
+            patterns, weights = self._taken(patterns, "patterns", held, keep)
             initial, static = dict(self.initial_memory(patterns.shape[0])), self._static()
-            weights = initial if held is None else held
-            memories = [Memory({name: recordable(weight) for name, weight in weights.items()})]
+            memories = [Memory(weights or initial)]
             for group in patterns.split(1, 1) if self.sequential else (patterns,):
                 for rates in self.write_rates():
                     updated = self._run(self._write_step, keep, group, dict(memories[-1]), static, initial, rates)
@@ -209,13 +207,10 @@ class EBMM(nn.Module):
         Returns:
             (B, Q, *S), and with ``trajectory`` also (K+1, B, Q, *S): the query first, what is read last.
         """
-        held = self._weights_of(memory)
-        self._check(query, "query", memory)
         keep = torch.is_grad_enabled()
         with torch.inference_mode(False):  # which also enables gradients
-            query, static = recordable(query), self._static()
-            weights = {name: recordable(weight) for name, weight in held.items()}
-            self._try(query, keep)
+            query, weights = self._taken(query, "query", self._weights_of(memory), keep)
+            static = self._static()
             x, velocity, iterates = query, torch.zeros_like(query), [query]
             for rate, momentum in zip(self.read_rates(), self.momentum_rates(), strict=True):
                 x, velocity = self._run(self._read_step, keep, x, velocity, weights, static, rate, momentum)
@@ -242,29 +237,30 @@ class EBMM(nn.Module):
 
     def energy(self, x: Tensor, memory: Memory) -> Tensor:
         """Energy ``E(x; θ)`` of points (B, Q, *S), in the box, under each of B memories: (B, Q)."""
-        held = self._weights_of(memory)
-        self._check(x, "x", memory)
         keep = torch.is_grad_enabled()
-        with torch.inference_mode(False):
-            x = recordable(x)
-            weights = {name: recordable(weight) for name, weight in held.items()}
-            self._try(x, keep)
+        with torch.inference_mode(False):  # which also enables gradients
+            x, weights = self._taken(x, "x", self._weights_of(memory), keep)
             with torch.set_grad_enabled(keep):
                 return self._energy(x, weights)
 
     def _energy(self, x: Tensor, weights: Weights, **options) -> Tensor:
         return energies(self.energy_network, weights, x, self.writable, self._batched, self._plain_attention, **options)
 
-    def _try(self, points: Tensor, keep: bool) -> None:
-        """Before an energy is first used: how to call it, and whether it can be written and read at all."""
+    def _taken(self, x: Tensor, name: str, weights: Weights, keep: bool) -> tuple[Tensor, Weights]:
+        """Points and weights that can be recorded; at first use, the energy is tried near these points."""
         network, twice = self.energy_network, keep or self.gradient_term
-        key = points.shape[2:], twice, *(module.training for module in network.modules())
+        (low, high), like = self.box or (None, None), network.get_parameter(self.writable[0])
+        batch = next((len(weight) for weight in weights.values()), None)
+        check_points(x, self.pattern_shape, name, low, high, like, batch)
+        x = _recordable(x)
+        key = x.shape[2:], twice, *(module.training for module in network.modules())
         if key not in self._tried:
-            with torch.autocast(points.device.type, enabled=False):
+            with torch.autocast(x.device.type, enabled=False):
                 self._batched, self._plain_attention = try_network(
-                    network, self.writable, points, self.box, self._batched, twice, bool(self._writing)
+                    network, self.writable, x, self.box, self._batched, twice, bool(self._writing)
                 )
             self._tried.add(key)
+        return x, {name: _recordable(weight) for name, weight in weights.items()}
 
     @property
     def memory_floats(self) -> int:
@@ -309,17 +305,10 @@ class EBMM(nn.Module):
     def _static(self) -> Weights:
         return {name: p for name, p in self.energy_network.named_parameters() if name not in self.writable}
 
-    def _check(self, x: Tensor, name: str, memory: Memory | None) -> None:
-        low, high = self.box or (None, None)
-        like = self.energy_network.get_parameter(self.writable[0])
-        batch = None if memory is None else memory.batch_size
-        check_points(x, self.pattern_shape, name, low, high, like, batch)
 
-
-def _steps(name: str, given) -> int:
-    if not isinstance(given, Real) or float(given) % 1 != 0 or given < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {given!r}")
-    return int(float(given))
+def _recordable(tensor: Tensor) -> Tensor:
+    """The tensor, or a copy of one that was made under ``torch.inference_mode()`` and takes part in no gradient."""
+    return tensor.clone() if tensor.is_inference() else tensor
 
 
 def _box(box) -> tuple[float, float]:
@@ -331,12 +320,12 @@ def _box(box) -> tuple[float, float]:
 
 def _rates(name: str, given, number: int) -> list[float]:
     """One positive number, or as many as there are terms."""
-    single = isinstance(given, Real | str) or getattr(given, "ndim", None) == 0
-    rates = [given] * number if single else list(given)
-    if len(rates) != number or any(isinstance(rate, str) or not 0 < float(rate) < math.inf for rate in rates):
+    several = getattr(given, "ndim", isinstance(given, (list, tuple)))
+    rates = [real(rate, name) for rate in given] if several else [real(given, name)] * number
+    if len(rates) != number or not all(0 < rate < math.inf for rate in rates):
         each = f" or one for each of {TERMS}" if number > 1 else ""
         raise ValueError(f"{name} must be a positive number{each}, got {given!r}")
-    return [float(rate) for rate in rates]
+    return rates
 
 
 def _inverse_softplus(value: float) -> float:

@@ -20,14 +20,14 @@ def save_results(rows: list[dict], path: str | os.PathLike) -> None:
 
     Raises:
         ValueError: the file at ``path`` holds something else, or a row does not say what it is of.
-        OSError: it cannot be written.
+        TypeError: a row holds what JSON cannot. OSError: the file cannot be written.
     """
     if not _are_rows(rows):
         raise ValueError("rows must be a list of dicts, each with the strings experiment and model")
     with files.locked(path):
         old = load_results(path) if os.path.exists(path) else []
         new = {_kind(row): row for row in [*old, *rows]}
-        text = json.dumps([new[kind] for kind in sorted(new)], indent=1) + "\n"
+        text = files.as_json([new[kind] for kind in sorted(new)], indent=1) + "\n"
         with files.replacing(path) as beside:
             beside.write_text(text)
 
@@ -46,12 +46,7 @@ def load_results(path: str | os.PathLike) -> list[dict]:
 
 
 def check_results(path: str | os.PathLike) -> None:
-    """Whether :func:`save_results` will be able to add to this file: to be asked before the work.
-
-    Raises:
-        ValueError: the file at ``path`` holds something else.
-        OSError: it cannot be written, or another process keeps it locked.
-    """
+    """Raise, before the work, what :func:`save_results` would raise after it for this file."""
     files.check_writable(path)
     with files.locked(path):
         if os.path.exists(path):

@@ -101,7 +101,7 @@ class Task:
         if not queries.shape == intact.shape == shape:
             got = f"{tuple(queries.shape)} and {tuple(intact.shape)}"
             raise ValueError(f"a corruption must return queries and intact like the patterns, {shape}, got {got}")
-        return patterns.clone(), queries, intact  # a source may fill the same tensor again and again
+        return patterns.clone(), queries.clone(), intact.clone()  # both may fill the same tensors again and again
 
     def _check(self, batch: Batch) -> None:
         """Refuse values that would give a wrong number without a word."""
@@ -129,7 +129,10 @@ class Task:
 def check_task(task: object) -> None:
     """Refuse with a TypeError what is no task, such as a DataLoader."""
     if not isinstance(task, Task):
-        raise TypeError(f"task must be an ebmm.Task, such as Task(data, FlipBits(0.1), number=16), got {kind(task)}")
+        raise TypeError(
+            "task must be an ebmm.Task, such as Task(data, FlipBits(0.1), number=16) or experiment.task, "
+            f"and the model comes before it, got {kind(task)}"
+        )
 
 
 def _as_source(given: Any) -> Callable[[int, Generator], Tensor]:
@@ -275,7 +278,6 @@ class LazyImages:
 
     Args:
         load: returns the set, such as ``ebmm.datasets.mnist``.
-        threshold: as for :class:`ImagePatterns`.
         variations: ``variations(images, generator)`` changes the images drawn, for training on more of them than
             the set has, such as :func:`mirrored` or :func:`turned_and_shifted`.
     """
@@ -289,9 +291,9 @@ class LazyImages:
         return images if self.variations is None else self.variations(images, generator)
 
     @property
-    def name(self) -> str:
-        """The name of the set."""
-        return _loaded(self.load).name
+    def loaded(self) -> Any:
+        """The set, with its ``images`` and its ``name``."""
+        return _loaded(self.load)
 
 
 @lru_cache(maxsize=4)
@@ -306,21 +308,21 @@ def _patterns_of(load: Callable, threshold: float | None) -> ImagePatterns:
 
 def mirrored(images: Tensor, generator: Generator) -> Tensor:
     """Every other image, at random, with left and right exchanged: (N, ..., H, W), the same shape."""
-    return torch.where(_coins(images, generator), images.flip(-1), images)
+    return torch.where(_for_each(images, 2, generator).bool(), images.flip(-1), images)
 
 
 def turned_and_shifted(images: Tensor, generator: Generator, most: int = 2) -> Tensor:
     """Each image (N, ..., H, H) in one of its eight orientations and rolled by at most so many pixels, at random."""
-    images = torch.where(_coins(images, generator), images.mT, images)
-    images = torch.where(_coins(images, generator), images.flip(-2), images)
+    images = torch.where(_for_each(images, 2, generator).bool(), images.mT, images)
+    images = torch.where(_for_each(images, 2, generator).bool(), images.flip(-2), images)
     images = mirrored(images, generator)
     moves = torch.randint(-most, most + 1, (len(images), 2), generator=generator).tolist()
     return torch.stack([image.roll(move, (-2, -1)) for image, move in zip(images, moves, strict=True)])
 
 
-def _coins(images: Tensor, generator: Generator) -> Tensor:
-    """A random truth value for each image, of a shape that goes with it."""
-    return torch.randint(0, 2, (len(images), *[1] * (images.dim() - 1)), generator=generator).bool()
+def _for_each(images: Tensor, below: int, generator: Generator) -> Tensor:
+    """A random whole number from 0 for each image, of a shape that goes with it."""
+    return torch.randint(0, below, (len(images), *[1] * (images.dim() - 1)), generator=generator)
 
 
 # Corruptions: patterns (N, *S) to queries and intact elements, both (N, *S)
@@ -390,14 +392,10 @@ class NoiseBlock:
         height, width = patterns.shape[-2:]
         if not 1 <= self.size <= min(height, width):
             raise ValueError(f"size must lie in [1, {min(height, width)}], got {self.size}")
-        number = len(patterns)
-        top = torch.randint(0, height - self.size + 1, (number, 1), generator=generator)
-        left = torch.randint(0, width - self.size + 1, (number, 1), generator=generator)
-        rows, columns = torch.arange(height), torch.arange(width)
-        in_rows = (rows >= top) & (rows < top + self.size)
-        in_columns = (columns >= left) & (columns < left + self.size)
-        block = in_rows[:, :, None] & in_columns[:, None, :]
-        block = block.view(number, *[1] * (patterns.dim() - 3), height, width).expand(patterns.shape)
+        top = _for_each(patterns, height - self.size + 1, generator)
+        left = _for_each(patterns, width - self.size + 1, generator)
+        rows, columns = torch.arange(height)[:, None] - top, torch.arange(width) - left
+        block = ((rows >= 0) & (rows < self.size) & (columns >= 0) & (columns < self.size)).expand(patterns.shape)
         noise = torch.rand(patterns.shape, generator=generator)
         noise = noise.round() if self.binary else noise
         return torch.where(block, noise.to(patterns.dtype), patterns), ~block

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import operator
 import os
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -13,6 +12,7 @@ from contextlib import closing, contextmanager
 import torch
 from torch import Tensor, distributed, nn
 
+from ebmm.given import kind, real, whole
 from ebmm.gradients import check_before_training, reconstruction_loss
 from ebmm.history import Checkpoint, History
 from ebmm.machine import PRECISIONS, _tf32, pick_device, rank_and_processes
@@ -49,7 +49,7 @@ def fit(
     """Meta-train a memory in place: sample, write, read, and descend the reconstruction loss.
 
     AdamW with a linear warm-up and a cosine decay to 1 % of the learning rate; the global gradient norm is clipped.
-    A step with a non-finite loss or gradient is skipped and counted. A second thread draws the next batch meanwhile.
+    A step with a non-finite loss or gradient is skipped and counted.
 
     In several processes (:func:`ebmm.machine.process_group`) each draws the whole batch and takes its share of the
     memories. The result is that of one process up to rounding, for a memory that draws no random numbers itself.
@@ -76,8 +76,8 @@ def fit(
 
     Raises:
         TrainingError: too many non-finite steps in a row. GradientError: PyTorch's meta-gradient is wrong.
-        ValueError: a setting out of range, a checkpoint of another run or not the same in all processes.
-        OSError: the checkpoint cannot be written; ``TimeoutError``: another process trains with it.
+        ValueError: a checkpoint of another run or not the same in all processes.
+        OSError: the checkpoint cannot be written, or, a ``TimeoutError``, another process trains with it.
 
     Example:
         >>> from ebmm import EBMM, energies, tasks
@@ -87,13 +87,14 @@ def fit(
         3
     """
     check_task(task)
-    steps, memories, save_every, max_skipped = _plain(
-        operator.index, 1, steps=steps, memories=memories, save_every=save_every, max_skipped=max_skipped
-    )
-    (warmup,), (seed,) = _plain(operator.index, 0, warmup=warmup), _plain(operator.index, -math.inf, seed=seed)
-    learning_rate, weight_decay, clip = _plain(
-        float, 0, learning_rate=learning_rate, weight_decay=weight_decay, clip=clip
-    )
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"fit trains a torch.nn.Module with write and read, got {kind(model)}")
+    _check_parameters(model)
+    # Plain numbers, which a checkpoint gives back, of whatever a user's loop or table holds.
+    steps, memories, seed = whole(steps, "steps"), whole(memories, "memories"), whole(seed, "seed", -math.inf)
+    learning_rate, weight_decay = real(learning_rate, "learning_rate", 0), real(weight_decay, "weight_decay", 0)
+    clip, warmup = real(clip, "clip", 0), whole(warmup, "warmup", 0)
+    save_every, max_skipped = whole(save_every, "save_every"), whole(max_skipped, "max_skipped")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     rank, processes = rank_and_processes()
@@ -101,14 +102,6 @@ def fit(
         raise ValueError(
             f"memories must be a multiple of the number of processes, got {memories} memories and {processes} processes"
         )
-    name = type(model).__name__
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"fit trains a torch.nn.Module with write and read, got {name}")
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    if not trained:
-        raise ValueError(f"{name} has no parameters: there is nothing to train")
-    if any(parameter.is_inference() for parameter in trained):
-        raise ValueError(f"{name} was built under torch.inference_mode and cannot be trained: build it outside")
     where = pick_device(device)
     model.to(where)
     optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
@@ -135,12 +128,9 @@ def fit(
         first = draw()
         if begun == 0:
             check_before_training(model, first[0], check_gradients)
-        batches = _drawn_ahead(draw, first, steps - begun)
-        skipped_in_a_row = 0
-        with (
-            closing(batches),
-            tqdm(total=steps, initial=begun, disable=not progress or rank > 0, mininterval=1.0) as bar,
-        ):
+        batches, skipped_in_a_row = _drawn_ahead(draw, first, steps - begun), 0
+        bar = tqdm(total=steps, initial=begun, disable=not progress or rank > 0, mininterval=1.0)
+        with closing(batches), bar:
             for step, (batch, drawn) in enumerate(batches, begun):
                 rate = learning_rate * _schedule(step, steps, warmup)
                 for group in optimiser.param_groups:
@@ -175,15 +165,12 @@ def fit(
     return history
 
 
-def _plain(convert: Callable, least: float, **given: object) -> list:
-    """Plain numbers, which a checkpoint gives back, of whatever a user's loop or table holds, such as NumPy's."""
-    for name, value in given.items():
-        if isinstance(value, str) or not hasattr(value, "__index__" if convert is operator.index else "__float__"):
-            whole = "a whole number" if convert is operator.index else "a number"
-            raise TypeError(f"{name} must be {whole}, got {value!r}")
-        if not convert(value) >= least:
-            raise ValueError(f"{name} must be at least {least}, got {value}")
-    return [convert(value) for value in given.values()]
+def _check_parameters(model: nn.Module) -> None:
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    if not trained:
+        raise ValueError(f"{kind(model)} has no parameters: there is nothing to train")
+    if any(parameter.is_inference() for parameter in trained):
+        raise ValueError(f"{kind(model)} was built under torch.inference_mode and cannot be trained: build it outside")
 
 
 @contextmanager

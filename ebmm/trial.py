@@ -9,10 +9,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.parametrizations import _SpectralNorm
+from torch.nn.utils import parametrizations
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
 
-from ebmm.network import energies
+from ebmm.network import call_with, energies
 
 ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
 RECURRENT = {"lstm": "nn.LSTM", "gru": "nn.GRU", "rnn_tanh": "nn.RNN", "rnn_relu": "nn.RNN"}
@@ -39,14 +41,13 @@ def try_network(
     twice: bool,
     own_writing_loss: bool,
 ) -> tuple[bool, bool]:
-    """Call an energy network on two memories of three points each: how it gives right energies, or why not.
+    """Call an energy network on two memories of three points each: how it gives right energies, or an error why not.
 
     The energy of a point must depend on no other point and no other memory, be the same each time, change
     nothing in the network, and have gradients in x and in the writable weights. Where it is called for all
     memories at once and fails in this, ``torch.vmap`` is tried, under which memories cannot mix.
 
     Args:
-        network, writable: the energy and the names of its writable parameters.
         points: (B, N, *S), near which it is tried, within ``box``.
         batched: whether its layers allow calling it for all memories at once.
         twice: whether second derivatives are needed.
@@ -54,9 +55,6 @@ def try_network(
 
     Returns:
         ``batched`` and ``plain_attention`` for :func:`ebmm.network.energies`.
-
-    Raises:
-        ValueError, TypeError, RuntimeError: an energy that cannot be written or read, with the cause.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 1), nn.Dropout(0.5), nn.Flatten(-2))
@@ -70,22 +68,22 @@ def try_network(
     weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
     weights = {name: _moved(w.expand(2, *w.shape) if name in writable else w) for name, w in weights.items()}
     leaves = {name: weights[name] for name in writable}
-    losses: list[dict[str, bool]] = [{}, {"writing": True}] if own_writing_loss else [{}]
+    losses = (False, True) if own_writing_loss else (False,)
 
     def attempt(batched: bool) -> tuple[bool, bool]:
         attention = False
-        for options in losses:
+        for writing in losses:
+            energy = partial(energies, network, writable=writable, batched=batched, writing=writing)
             with _Calls(batched) as calls:
-                first = partial(energies, network, weights, x, writable, batched, True, **options)
-                _check_repeats(network, first)
+                _check_repeats(network, partial(energy, weights, x, plain_attention=True))
             attention |= calls.attention
-
-            def energy(weights, x, attention=attention, options=options):
-                return energies(network, weights, x, writable, batched, attention, **options)
-
-            every = energy(weights, x)
-            of_x, of_weights = options == losses[0], options == losses[-1]
-            _check_gradients(every, x, list(leaves.values()), of_x, of_weights, twice)
+            energy = partial(energy, plain_attention=attention)
+            every = direct = energy(weights, x)
+            if not batched:  # torch.vmap hides that a function is marked once_differentiable
+                first = {name: weight[0] if name in writable else weight for name, weight in weights.items()}
+                direct = call_with(network, first, x[0], plain_attention=attention, writing=writing)
+            of_x, of_weights = writing == losses[0], writing == losses[-1]
+            _check_gradients(direct, x, list(leaves.values()), of_x, of_weights, twice)
             _check_independence(energy, weights, every, x, leaves, batched)
         return batched, attention
 
@@ -113,7 +111,8 @@ def _check_gradients(every: Tensor, x: Tensor, leaves: list[Tensor], of_x: bool,
     """First derivatives must not vanish where they are needed, and second ones must exist."""
     if not every.requires_grad:
         raise ValueError("the energy has no gradient: it depends neither on x nor on its weights, or is detached")
-    total = (every * _spread(every)).sum()  # a plain sum of shares would have no gradient
+    # Equal weights would hide shares, which sum to a constant, and constant ones what is marked once_differentiable.
+    total = (every * _spread(every).requires_grad_()).sum()
     slopes = torch.autograd.grad(total, [x, *leaves], create_graph=twice, retain_graph=True, materialize_grads=True)
     for name, needed, parts in (("x", of_x, slopes[:1]), ("its writable weights", of_weights, slopes[1:])):
         if needed and not any(bool((part != 0).any()) for part in parts):
@@ -121,10 +120,9 @@ def _check_gradients(every: Tensor, x: Tensor, leaves: list[Tensor], of_x: bool,
                 f"the gradient of the energy in {name} is exactly 0: use {name} in it, in smooth operations "
                 f"(round, sign, argmax, detach and saturated functions have no gradient)"
             )
-    if twice and any(slope.requires_grad for slope in slopes):
-        squares = torch.stack([slope.square().sum() for slope in slopes]).sum()
+    if twice:
         try:
-            torch.autograd.grad(squares, [x, *leaves], retain_graph=True, allow_unused=True)
+            torch.stack([slope.square().sum() for slope in slopes]).sum().backward(retain_graph=True)
         except RuntimeError as error:
             raise RuntimeError(
                 f"the energy uses an operation without the second derivative that writing needs ({error}): "
@@ -173,6 +171,35 @@ def _allowed(energy: Tensor) -> Tensor:
 
 def _touched(slope: Tensor) -> bool:
     return bool((slope.isfinite() & (slope != 0)).any())
+
+
+# What it may be made of
+
+
+def check_layers(network: nn.Module, gradient_term: bool) -> None:
+    """Refuse layers whose derivatives PyTorch has not, or not right; no data is needed to see them."""
+    if any(nn.parameter.is_lazy(parameter) for parameter in network.parameters()):
+        raise ValueError("the energy has lazy layers of unknown size: call it once on a pattern before EBMM(energy)")
+    if any(tensor.is_inference() for tensor in (*network.parameters(), *network.buffers())):
+        raise ValueError("the energy was made under torch.inference_mode(), which keeps no gradients: make it outside")
+    hooks = [hook for module in network.modules() for hook in module._forward_pre_hooks.values()]
+    parts = [*network.modules(), *hooks]
+    if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in parts):
+        raise ValueError("batch normalisation has no right meta-gradient: use ebmm.layers.LayerNorm or nn.GroupNorm")
+    if any(isinstance(part, parametrizations._WeightNorm | WeightNorm) for part in parts):
+        raise ValueError(
+            "PyTorch's weight_norm has a wrong second derivative: write it as a parametrization of your own, with "
+            "forward(self, g, v): return g * v / v.norm(dim=1, keepdim=True)"
+        )
+    if any(isinstance(part, SpectralNorm) for part in parts):
+        raise ValueError("the old torch.nn.utils.spectral_norm changes its layer when called: divide by a norm instead")
+    wrong = (nn.LayerNorm, nn.modules.instancenorm._InstanceNorm)
+    if gradient_term and any(isinstance(part, wrong) for part in parts):
+        warnings.warn(
+            "torch.nn.LayerNorm and InstanceNorm give wrong third-order gradients, which the gradient term needs: "
+            "use ebmm.layers.LayerNorm, nn.RMSNorm or nn.GroupNorm(1, ...), or gradient_term=False",
+            stacklevel=3,
+        )
 
 
 # What it is tried on
@@ -230,7 +257,7 @@ def _check_repeats(network: nn.Module, call: Callable[[], Tensor]) -> None:
     """Refuse a network that gives another energy or changes what it holds when called again, and undo the change."""
     modules = dict(network.named_modules())
     for name, module in modules.items():
-        if isinstance(module, _SpectralNorm) and module.training:
+        if isinstance(module, parametrizations._SpectralNorm) and module.training:
             raise RuntimeError(
                 f"the energy network changes its buffers: spectral_norm of {name.partition('.parametrizations')[0]!r} "
                 f"takes a step of its own at each call in train() mode. Call model.eval() where nothing is trained, or "

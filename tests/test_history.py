@@ -129,6 +129,7 @@ SOURCES = {
     "threshold": (lambda t: ImagePatterns(torch.rand(9, 8), t), 0.4, None, "threshold: 0.4 there, None here"),
     "closure": (scaled, 0.5, 1.0, "task.source.factor: 0.5 there, 1.0 here"),
     "partial": (lambda by: functools.partial(shifted, by=by), 0.1, 0.2, "'by'.*: 0.1 there, 0.2 here"),
+    "wrapped": (lambda by: functools.lru_cache(scaled(by)), 0.5, 1.0, "factor: 0.5 there, 1.0 here"),
     "code": (lambda f: f, shifted, another_shifted, "task.source: shifted there, another_shifted here"),
     "generator": (Images, torch.Generator().manual_seed(0), torch.Generator().manual_seed(1), "images: other content"),
     "numpy's": (Images, np.random.default_rng(0), np.random.default_rng(1), "images.*state.*there"),

@@ -10,6 +10,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.autograd.function import once_differentiable
 from torch.nn.utils import parametrizations
 from torch.nn.utils.parametrize import register_parametrization
 
@@ -351,6 +352,34 @@ def test_an_operation_without_a_second_derivative_is_refused_where_one_is_needed
         model.write(torch.rand(2, 3, DIM))
 
 
+class Bend(torch.autograd.Function):
+    """A function of a user's own, whose backward pass is not recorded."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x):
+        return x * x
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, slope):
+        return 2 * slope * ctx.saved_tensors[0]
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, MemoryLinear])
+@pytest.mark.parametrize(
+    "formula", [lambda e, x: Bend.apply(e.plain(x)), lambda e, x: e.h(torch.tanh(Bend.apply(e.a(x)))).squeeze(-1)]
+)
+def test_a_function_that_is_once_differentiable_is_refused(formula, layer):
+    with pytest.raises(RuntimeError, match="without the second derivative .*once_differentiable"):
+        EBMM(Own(formula, layer), gradient_term=False).write(torch.rand(2, 3, DIM))
+
+
 class DividedByNorm(nn.Module):
     def forward(self, g, v):
         return g * v / v.norm(dim=1, keepdim=True)
@@ -488,4 +517,10 @@ def test_lazy_layers_are_called_first():
 def test_layer_norm_of_ours_is_no_state():
     energy = Own(lambda e, x: e.h(e.norm(e.a(x))).squeeze(-1))
     energy.norm = LayerNorm(5)
+    EBMM(energy).write(torch.rand(2, 3, DIM))
+
+
+def test_parameters_may_be_whole_numbers():
+    energy = Own(lambda e, x: e.plain(x[..., e.order]))
+    energy.order = nn.Parameter(torch.arange(DIM).flip(0), requires_grad=False)
     EBMM(energy).write(torch.rand(2, 3, DIM))

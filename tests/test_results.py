@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+import torch
 
 from ebmm import files
 from ebmm.results import check_results, load_results, save_results
@@ -84,6 +86,13 @@ def test_rows_that_json_cannot_hold_leave_the_file_as_it_was(tmp_path):
     with pytest.raises(TypeError, match="not JSON serializable"):
         save_results([row("b", "hebb", False, object())], path)
     assert load_results(path) == [row("a", "hebb", False, 1.0)]
+
+
+def test_numbers_of_numpy_and_pytorch_become_plain(tmp_path):
+    numbers = {"a": np.float32(0.5), "b": np.int64(3), "c": torch.tensor([1.0, 2.0]), "d": np.bool_(True)}
+    save_results([{"experiment": "a", "model": "b"} | numbers], tmp_path / "results.json")
+    (found,) = load_results(tmp_path / "results.json")
+    assert (found["a"], found["b"], found["c"], found["d"]) == (0.5, 3, [1.0, 2.0], True)
 
 
 def test_a_place_is_checked_before_the_work_and_nothing_is_written_there(tmp_path, monkeypatch):

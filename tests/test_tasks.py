@@ -624,7 +624,7 @@ def test_lazy_images_read_nothing_until_the_first_patterns_are_drawn():
     assert calls == []
     patterns = source(6, seeded())
     assert torch.equal(patterns, ImagePatterns(digits().images, threshold=0.5)(6, seeded()))
-    assert source.name == digits().name
+    assert source.loaded.name == digits().name
     source(6, seeded())
     assert calls == ["read"]
 
@@ -714,3 +714,14 @@ def test_turned_and_shifted_gives_all_orientations_and_places_alike(shape):
 def test_what_cannot_be_is_refused_with_what_was_given(make, words):
     with pytest.raises(ValueError, match=words):
         make()
+
+
+def test_a_corruption_may_fill_the_same_tensors_again_and_again():
+    queries, intact = torch.empty(2, 8), torch.empty(2, 8, dtype=torch.bool)
+
+    def refilled(patterns, generator):
+        made = FLIP(patterns, generator)
+        return queries.copy_(made[0]), intact.copy_(made[1])
+
+    found, expected = (Task(RandomBits(8), make, 2).sample(3, seeded()) for make in (refilled, FLIP))
+    assert all(torch.equal(a, b) for a, b in zip(found, expected, strict=True))

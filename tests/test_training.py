@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -21,6 +22,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from ebmm import EBMM, Batch, History, Hopfield, Memory, Task, TrainingError, evaluate, fit
 from ebmm.baselines import KanervaMachine
 from ebmm.energies import GatedRNNEnergy, MLPEnergy, PredictiveEnergy
+from ebmm.experiments import EXPERIMENTS
 from ebmm.machine import _tf32, pick_device
 from ebmm.tasks import FlipBits, RandomBits
 from ebmm.training import _Loss, reconstruction_loss
@@ -433,7 +435,8 @@ def test_settings_out_of_range_are_refused(arguments, words):
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ({"steps": 2.0}, "steps must be a whole number, got 2.0"),
+        ({"steps": 2.5}, "steps must be a whole number, got 2.5"),
+        ({"warmup": True}, "warmup must be a whole number, got True"),
         ({"seed": "0"}, "seed must be a whole number, got '0'"),
         ({"learning_rate": "0.1"}, "learning_rate must be a number, got '0.1'"),
         ({"clip": None}, "clip must be a number, got None"),
@@ -444,9 +447,23 @@ def test_settings_that_are_no_numbers_are_refused(arguments, words):
         fit(small_model(), TASK, **{"steps": 1} | arguments, **QUIET)
 
 
+def test_whole_numbers_and_rates_of_all_kinds_are_the_same_run():
+    rows = fit(small_model(), TASK, 2, learning_rate=0.25, warmup=1, **QUIET).rows
+    given = {"steps": 2.0, "learning_rate": torch.tensor(0.25), "warmup": np.float32(1)}
+    assert fit(small_model(), TASK, **given, **QUIET).rows == rows
+
+
 def test_what_is_no_module_is_refused():
     with pytest.raises(TypeError, match="fit trains a torch.nn.Module with write and read, got FlipBits"):
         fit(FlipBits(0.1), TASK, 1, **QUIET)
+
+
+@pytest.mark.parametrize(("task", "got"), [(small_model(), "EBMM"), (EXPERIMENTS["flipped-64-16"], "Experiment")])
+def test_what_is_no_task_is_refused_with_where_one_is(task, got):
+    words = f"task must be an ebmm.Task, .* or experiment.task, and the model comes before it, got {got}"
+    for model in (TASK, small_model()):
+        with pytest.raises(TypeError, match=words):
+            fit(model, task, 1, **QUIET)
 
 
 def test_a_task_of_another_size_than_the_model_is_refused():

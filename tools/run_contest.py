@@ -15,7 +15,7 @@ import time
 from fnmatch import fnmatch
 from pathlib import Path
 
-from ebmm.experiments import EXPERIMENTS, checkpoint_of, evaluate_contestant, train
+from ebmm.experiments import EXPERIMENTS, checkpoint_of, ready, train
 from ebmm.results import check_results, save_results
 
 
@@ -48,9 +48,8 @@ def main() -> None:
                     train(name, contestant, weights, device=given.device, seed=given.seed)
                     checkpoint_of(weights).unlink()
             start = time.monotonic()
-            row = evaluate_contestant(
-                name, contestant, memories=given.memories, device=given.device, weights=weights and str(weights)
-            )
+            trained = ready(name, contestant, device=given.device, weights=weights and str(weights))
+            row = trained.evaluate(given.memories)
             save_results([row], given.out / "results" / f"{name}.json")
             print(
                 f"{name:<20} {contestant:<22} {row['memory_floats']:>6} floats  wrong {row['mean']:7.3f}"

@@ -9,7 +9,7 @@ from ebmm.experiments.catalogue import CONV_FLOATS, EXPERIMENTS, INK, LESSONS, L
 from ebmm.experiments.contest import Contestant, Experiment
 from ebmm.experiments.entries import ContractError, enter
 from ebmm.experiments.results import shipped_rows
-from ebmm.experiments.runs import Ready, checkpoint_of, evaluate_contestant, ready, train
+from ebmm.experiments.runs import Ready, checkpoint_of, ready, train
 from ebmm.experiments.weights import is_ready, load_contestant, owner_of
 
 __all__ = [
@@ -24,7 +24,6 @@ __all__ = [
     "Ready",
     "checkpoint_of",
     "enter",
-    "evaluate_contestant",
     "find",
     "is_ready",
     "load_contestant",

@@ -107,45 +107,36 @@ def photograph_contest(
 
 def other_test(name: str, about: str, trained: str, source: tasks.LazyImages, block: tasks.NoiseBlock) -> Experiment:
     """Weights of another experiment, tested on other images or other noise."""
-    experiment = IMAGES[trained]
-    return replace(
-        experiment,
-        name=name,
-        about=f"{about}; weights of {trained}",
-        test=Task(source, block, 64),
-        weights=trained,
-    )
+    about = f"{about}; weights of {trained}"
+    return replace(IMAGES[trained], name=name, about=about, test=Task(source, block, 64), weights=trained)
 
 
 CONV_FLOATS = (2308, 3462, 4616, 9232, 11540, 13848, 16156)  # 1154 for each memory channel of the paper's network
 
 LINEAR_FLOATS = (3084, 4112, 5140, 8224, 10794, 13878, 16448)  # 257 for each memory unit
 
-IMAGES = {
-    **{
-        f"omniglot-conv-{floats}": omniglot_contest(
-            f"omniglot-conv-{floats}", floats, partial(ResNetConvEnergy, memory_features=floats // 1154)
-        )
-        for floats in CONV_FLOATS
-    },
-    **{
-        f"omniglot-fc-{floats}": omniglot_contest(
-            f"omniglot-fc-{floats}", floats, partial(ResNetLinearEnergy, memory_features=floats // 257)
-        )
-        for floats in LINEAR_FLOATS
-    },
-    **{
-        f"cifar-conv-{floats}": photograph_contest(
-            f"cifar-conv-{floats}", "CIFAR-10 photographs", floats,
-            partial(ResNetConvEnergy, memory_features=floats // 1154), 32, BLOCK_32, CIFAR10,
-        )
-        for floats in CONV_FLOATS
-    },
-    "imagenet64-conv": photograph_contest(
-        "imagenet64-conv", "Tiny-ImageNet photographs", 18448,
-        resnet_conv_energy_64, 64, BLOCK_64, TINY_IMAGENET,
-    ),
-}  # fmt: skip
+IMAGES = by_name(
+    [
+        *(
+            omniglot_contest(f"omniglot-{kind}-{floats}", floats, partial(energy, memory_features=floats // each))
+            for kind, energy, each, sizes in (
+                ("conv", ResNetConvEnergy, 1154, CONV_FLOATS),
+                ("fc", ResNetLinearEnergy, 257, LINEAR_FLOATS),
+            )
+            for floats in sizes
+        ),
+        *(
+            photograph_contest(
+                f"cifar-conv-{floats}", "CIFAR-10 photographs", floats,
+                partial(ResNetConvEnergy, memory_features=floats // 1154), 32, BLOCK_32, CIFAR10,
+            )
+            for floats in CONV_FLOATS
+        ),
+        photograph_contest(
+            "imagenet64-conv", "Tiny-ImageNet photographs", 18448, resnet_conv_energy_64, 64, BLOCK_64, TINY_IMAGENET
+        ),
+    ]
+)  # fmt: skip
 
 
 # The paper's network at a size that a CPU can train, on ever more characters: each lesson starts from the one before.

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ebmm.evaluation import evaluate
+from ebmm.evaluation import evaluate, moved
 from ebmm.experiments.catalogue import find
 from ebmm.experiments.results import data_of
+from ebmm.given import kind
 from ebmm.memory import AssociativeMemory, Memory, floats_held
 from ebmm.tasks import Batch
 
@@ -23,16 +24,13 @@ def enter(
     """Evaluate a memory of your own in an experiment, and return its row for the tables of the others.
 
     Args:
-        name: of the experiment.
         label: what the memory is called in tables, none of the contestants' names.
-        model: trained or not, at most as large as the largest contestant. Copies of it write and read; a module is
-            evaluated where its parameters are.
+        model: trained or not, at most as large as the largest contestant. Copies of it write and read.
         memories, seed, clamp: as for :func:`ebmm.evaluate`; the defaults ask what the shipped rows were asked.
 
     Raises:
-        ValueError: a contestant's name as label, more floats than the experiment allows, or more of them in what
-            ``write`` returns than ``memory_floats`` says.
-        ContractError: more than what ``write`` returns travels to ``read``.
+        ContractError: more than what ``write`` returns travels to ``read``. ValueError: a contestant's name as label,
+            or more floats than the experiment or ``memory_floats`` allows.
 
     Example:
         >>> from ebmm import DenseMemory
@@ -52,9 +50,7 @@ def enter(
     most = max(contestant.memory_floats for contestant in built)
     if model.memory_floats > most:
         raise ValueError(f"{label!r} holds {model.memory_floats} floats, and {name} allows {most}")
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    where = next((parameter.device for parameter in parameters), torch.device("cpu"))
-    batch = task.sample(1, torch.Generator().manual_seed(seed)).to(where)
+    batch = task.sample(1, torch.Generator().manual_seed(seed)).to(moved(model))
     written, _ = write_and_read_apart(model, batch, **({"clamp": batch.intact} if clamp else {}))
     held = floats_held(written)
     if held > model.memory_floats:
@@ -69,16 +65,10 @@ class ContractError(ValueError):
 
 
 def write_and_read_apart(model: Any, batch: Batch, **told: Tensor) -> tuple[Memory, Tensor]:
-    """Write and read a batch with copies of a model, and make sure that what is written travels by itself.
+    """What copies of a model write and read of a batch; ContractError unless what is written travels by itself.
 
     One copy writes; another one, which wrote nothing, must read the same from what was written, even when
     other patterns have been written in between. What ``told`` holds is given to ``read`` as well.
-
-    Returns:
-        What was written, and what was read. Random numbers of the caller are not touched.
-
-    Raises:
-        ContractError: the copy reads something else, or ``model`` has no such methods or results.
     """
     if isinstance(model, type) or not all(callable(getattr(model, name, None)) for name in ("write", "read")):
         raise ContractError(
@@ -96,7 +86,7 @@ def write_and_read_apart(model: Any, batch: Batch, **told: Tensor) -> tuple[Memo
         written = writer.write(batch.patterns.clone())
         if not isinstance(written, Memory):
             raise ContractError(
-                f"write must return an ebmm.Memory; this is of type {type(written).__name__}; "
+                f"write must return an ebmm.Memory; this is of type {kind(written)}; "
                 'wrap what is written, as in Memory({"name": tensor})'
             )
         if written.batch_size != len(batch.patterns):
@@ -111,7 +101,7 @@ def write_and_read_apart(model: Any, batch: Batch, **told: Tensor) -> tuple[Memo
             raise ContractError(hidden) from error
     for x in (by_writer, read):
         if not isinstance(x, Tensor) or x.shape != batch.queries.shape:
-            found = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {type(x).__name__}"
+            found = f"shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"type {kind(x)}"
             raise ContractError(f"read must return the shape of its query, {tuple(batch.queries.shape)}, not {found}")
     if not torch.allclose(read.float(), by_writer.float(), atol=1e-3, equal_nan=True):
         raise ContractError(hidden)

@@ -12,7 +12,7 @@ from ebmm.tasks import Task
 
 def data_of(task: Task) -> str:
     """The name of the data that a task draws from, as rows state it."""
-    return task.source.name if isinstance(task.source, tasks.LazyImages) else repr(task.source)
+    return task.source.loaded.name if isinstance(task.source, tasks.LazyImages) else repr(task.source)
 
 
 def shipped_rows(names: Iterable[str]) -> list[dict]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ from ebmm.evaluation import evaluate
 from ebmm.experiments.catalogue import find
 from ebmm.experiments.results import data_of
 from ebmm.experiments.weights import is_ready, load_contestant, owner_of, save_weights, shipped_name
-from ebmm.files import data_path
+from ebmm.files import check_writable, data_path
 from ebmm.history import History
 from ebmm.machine import describe_device, pick_device, rank_and_processes, versions
 from ebmm.model import EBMM
@@ -32,15 +31,14 @@ def train(
     Within :func:`ebmm.machine.process_group` all processes call it, and the first one saves.
 
     Args:
-        name, contestant: the experiment and its contestant.
         out: the weights file to write. :func:`checkpoint_of` says where the state to resume from lies.
         device, seed: as for :func:`ebmm.fit`; the seed is that of the start weights, too.
         changes: keyword arguments of :func:`ebmm.fit` that replace the experiment's; ``None`` replaces nothing.
 
     Raises:
-        ValueError: a contestant that needs no training; nothing can be written to ``out``, or it holds something
-            else; the weights that training starts from are missing or do not fit.
-        ConnectionError: they must be downloaded and cannot be.
+        ValueError: a contestant that needs no training; a file at ``out`` that holds something else; the weights that
+            training starts from are missing or do not fit.
+        OSError: nothing can be written to ``out``. ConnectionError: weights to start from cannot be downloaded.
     """
     experiment, _ = find(name, contestant)
     chosen = experiment.contestants[contestant]
@@ -61,23 +59,14 @@ def train(
         before = _beside_or_shipped(experiment.after, contestant, out)
         trained, started_from = load_contestant(experiment.after, contestant, before)
         model.load_state_dict(trained.state_dict())
-    changes = {  # as numbers that JSON can hold, not NumPy's
-        option: value.item() if hasattr(value, "item") else value
-        for option, value in changes.items()
-        if value is not None
-    }
+    changes = {option: value for option, value in changes.items() if value is not None}
     settings = chosen.training | changes
     rank, processes = rank_and_processes()
-    command = ["torchrun", f"--nproc-per-node={processes}"] if processes > 1 else ["python"]
-    command += ["-m", "ebmm", "train", name, "--model", contestant, "--seed", str(seed)]
-    command += ["--device", device, "--out", str(out)]
-    for option in ("steps", "memories", "precision"):
-        command += [f"--{option}", str(changes[option])] if option in changes else []
     history = fit(model, experiment.task, device=device, seed=seed, checkpoint=checkpoint_of(out), **settings)
     training = {
         "experiment": name,
         "model": contestant,
-        "command": shlex.join(command),
+        "command": _command(name, contestant, processes, {"seed": seed, "device": device, "out": out} | changes),
         "seed": seed,
         "settings": settings,
         "steps": len(history.rows),
@@ -93,6 +82,14 @@ def train(
     return history
 
 
+def _command(name: str, contestant: str, processes: int, options: dict) -> str:
+    command = ["torchrun", f"--nproc-per-node={processes}"] if processes > 1 else ["python"]
+    command += ["-m", "ebmm", "train", name, "--model", contestant]
+    for option in ("seed", "device", "out", "steps", "memories", "precision"):
+        command += [f"--{option}", str(options[option])] if option in options else []
+    return shlex.join(command)
+
+
 def checkpoint_of(out: str | os.PathLike) -> Path:
     """Where the state lies that :func:`train` resumes from: beside the weights, under their whole name."""
     return Path(f"{out}.training")
@@ -100,18 +97,11 @@ def checkpoint_of(out: str | os.PathLike) -> Path:
 
 def _check_out(out: Path, name: str, contestant: str) -> None:
     """Refuse, before training is paid for, a file that its weights could not be saved to."""
-    if out.is_dir():
-        raise ValueError(f"{out} is a folder: name the file to write, such as {out / 'weights.safetensors'}")
+    check_writable(out)
     if out.name.endswith(".training"):
         raise ValueError(f"{out} has the name of a checkpoint to resume from: call the weights {out.stem}.safetensors")
     if out.exists() and (found := owner_of(out, name)) != contestant:
         raise ValueError(f"{out} holds weights of {found} for {name}: train into another file")
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out.parent):
-            pass
-    except OSError as error:
-        raise ValueError(f"nothing can be written into {out.parent} ({error.strerror}): name another place") from error
 
 
 def _beside_or_shipped(name: str, contestant: str, out: Path) -> Path:
@@ -146,10 +136,8 @@ class Ready:
     """A contestant with its weights on its device, ready to be asked.
 
     Attributes:
-        name, contestant: the experiment and its contestant.
         model: in evaluation mode, on ``device``.
         task: what it is tested on.
-        clamp: whether it is told which elements of a query are intact.
         training: spent on its weights; empty for one that needs none.
         weights: the file they are from; ``None``: they are shipped, or it needs none.
     """
@@ -169,10 +157,15 @@ class Ready:
         command = ["python", "-m", "ebmm", "evaluate", self.name, "--model", self.contestant]
         command += ["--memories", str(memories), "--seed", str(seed)]
         command += ["--weights", str(self.weights)] if self.weights else []
-        row["steps trained"] = self.training.get("steps", 0)
-        row["data"] = data_of(self.task)
-        about = {"experiment": self.name, "model": self.contestant}
-        return about | row | {"training": self.training, "command": shlex.join(command)}
+        return {
+            "experiment": self.name,
+            "model": self.contestant,
+            **row,
+            "steps trained": self.training.get("steps", 0),
+            "data": data_of(self.task),
+            "training": self.training,
+            "command": shlex.join(command),
+        }
 
     def recall(self, seed: int = 1) -> tuple[Batch, Tensor]:
         """The first memory that ``evaluate`` sees with this seed, and what is read from it, (1, N, *S)."""
@@ -183,31 +176,14 @@ class Ready:
 
 
 def ready(name: str, contestant: str, *, weights: str | os.PathLike | None = None, device: str = "auto") -> Ready:
-    """Load a contestant once, to evaluate and to show it.
+    """Load a contestant once, to evaluate and to show it: :func:`ebmm.experiments.weights.load_contestant`.
 
-    ``weights`` are the ``path`` of :func:`ebmm.experiments.weights.load_contestant`, whose errors it raises, and
-    ``device`` is as for :func:`ebmm.fit`.
+    Example:
+        >>> ready("redrawn-64-8", "hebb").evaluate(memories=10)["metric"]
+        'wrong bits'
     """
     experiment, _ = find(name, contestant)
     where = pick_device(device)
     model, training = load_contestant(name, contestant, weights)
     clamp = experiment.contestants[contestant].clamp
     return Ready(name, contestant, model.to(where), experiment.tested, clamp, training, where, weights)
-
-
-def evaluate_contestant(
-    name: str,
-    contestant: str,
-    *,
-    memories: int = 1000,
-    seed: int = 1,
-    device: str = "auto",
-    weights: str | os.PathLike | None = None,
-) -> dict:
-    """Load a contestant and evaluate it: :meth:`Ready.evaluate` of :func:`ready`.
-
-    Example:
-        >>> evaluate_contestant("redrawn-64-8", "hebb", memories=10)["metric"]
-        'wrong bits'
-    """
-    return ready(name, contestant, weights=weights, device=device).evaluate(memories, seed)

@@ -6,7 +6,6 @@ only what is their own.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import textwrap
@@ -42,10 +41,10 @@ def save_weights(
         theirs = _named_as_in(model, load_file(coders))
         if all(torch.equal(tensor, state[name]) for name, tensor in theirs.items()):
             state = {name: tensor for name, tensor in state.items() if name not in theirs}
-            training = training | {"coders": {"file": Path(coders).name, "sha256": _digest(coders)}}
+            training = training | {"coders": {"file": Path(coders).name, "sha256": files.digest_of(coders, "sha256")}}
     try:
         with files.replacing(path) as beside:
-            save_file(state, beside, metadata={"training": json.dumps(training)})
+            save_file(state, beside, metadata={"training": files.as_json(training)})
     except SafetensorError as error:
         raise OSError(f"the weights could not be written to {path}: {error}") from error
 
@@ -54,13 +53,11 @@ def load_contestant(name: str, contestant: str, path: str | os.PathLike | None =
     """A contestant with its weights, and the training spent on them (empty for one that needs none).
 
     Args:
-        name, contestant: the experiment and its contestant.
         path: weights that ``train`` wrote; ``None`` takes those shipped with the book.
 
     Raises:
         ValueError: one that takes no weights, weights that are not shipped, or a file that does not hold them.
-        FileNotFoundError: no file at ``path``.
-        ConnectionError: the weights must be downloaded and cannot be.
+        FileNotFoundError: no file at ``path``. ConnectionError: weights that cannot be downloaded.
     """
     experiment, _ = find(name, contestant)
     chosen = experiment.contestants[contestant]
@@ -69,19 +66,17 @@ def load_contestant(name: str, contestant: str, path: str | os.PathLike | None =
         if path is not None:
             raise ValueError(f"{contestant} of {name} needs no training and takes no weights: leave out {path}")
         return model, {}
-    owner = experiment.weights or name
     if path is None and not is_ready(name, contestant):
         raise ValueError(
             f"no weights of {contestant} for {name} are shipped: train it with "
-            f"python -m ebmm train {owner} --model {contestant}, and name the file that it writes"
+            f"python -m ebmm train {experiment.weights or name} --model {contestant}, and name the file that it writes"
         )
     path = files.data_path(shipped_name(name, contestant)) if path is None else Path(path)
     refused = f"{path} does not hold weights of {contestant} for {name}"
-    tensors, training, coders = _read(path, refused)
-    if (training["experiment"], training["model"]) != (owner, contestant):
-        raise ValueError(f"{refused}: it says that it holds those of {training['model']} for {training['experiment']}")
+    tensors, training, coders = _read(path, name, [contestant], refused)
     if coders is not None:
-        tensors |= _named_as_in(model, _read(_coders_beside(path, coders), refused)[0])
+        beside = _coders_beside(path, coders)
+        tensors |= _named_as_in(model, _read(beside, name, list(experiment.contestants), refused)[0])
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -90,17 +85,8 @@ def load_contestant(name: str, contestant: str, path: str | os.PathLike | None =
 
 
 def owner_of(path: str | os.PathLike, name: str) -> str:
-    """The contestant of an experiment whose weights a file holds.
-
-    Raises:
-        ValueError: it holds none of this experiment. FileNotFoundError: no file at ``path``.
-    """
-    experiment, names = find(name)
-    refused = f"{path} does not hold weights for {name}"
-    _, training, _ = _read(Path(path), refused)
-    if training["experiment"] != (experiment.weights or name) or training["model"] not in names:
-        raise ValueError(f"{refused}: it says that it holds those of {training['model']} for {training['experiment']}")
-    return training["model"]
+    """The contestant of an experiment whose weights a file holds; ValueError if it holds none of them."""
+    return _read(Path(path), name, find(name)[1], f"{path} does not hold weights for {name}")[1]["model"]
 
 
 def is_ready(name: str, contestant: str) -> bool:
@@ -119,8 +105,8 @@ def shipped_name(name: str, contestant: str) -> str:
     return f"checkpoints/{find(name)[0].weights or name}-{contestant}.safetensors"
 
 
-def _read(path: Path, refused: str) -> tuple[dict[str, Tensor], dict, dict | None]:
-    """Tensors of a weights file, the training spent on them, and which file holds its coders, if another one does."""
+def _read(path: Path, name: str, contestants: list[str], refused: str) -> tuple[dict[str, Tensor], dict, dict | None]:
+    """Tensors of one of these contestants, the training spent on them, and which other file holds its coders."""
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():
@@ -136,6 +122,8 @@ def _read(path: Path, refused: str) -> tuple[dict[str, Tensor], dict, dict | Non
     training = json.loads(metadata.get("training", "{}"))
     if not {"experiment", "model"} <= training.keys():
         raise ValueError(f"{refused}: it does not say what was trained, as files do that python -m ebmm train writes")
+    if training["experiment"] != (find(name)[0].weights or name) or training["model"] not in contestants:
+        raise ValueError(f"{refused}: it says that it holds those of {training['model']} for {training['experiment']}")
     return tensors, training, training.pop("coders", None)
 
 
@@ -148,7 +136,7 @@ def _named_as_in(model: nn.Module, coders: dict[str, Tensor]) -> dict[str, Tenso
 def _coders_beside(path: Path, coders: dict) -> Path:
     """The file that a weights file takes its coders from: beside it, or shipped, and unchanged."""
     beside, shipped = path.with_name(coders["file"]), f"checkpoints/{coders['file']}"
-    if beside.is_file() and _digest(beside) == coders["sha256"]:
+    if beside.is_file() and files.digest_of(beside, "sha256") == coders["sha256"]:
         return beside
     if files.data_files().get(shipped) == coders["sha256"]:
         return files.data_path(shipped)
@@ -157,8 +145,3 @@ def _coders_beside(path: Path, coders: dict) -> Path:
         f"{path} takes its coders from {beside}, {state}: put the file there whose SHA-256 is {coders['sha256']}, "
         f"or train again"
     )
-
-
-def _digest(path: str | os.PathLike) -> str:
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -19,10 +19,10 @@ from ebmm.experiments import (
     EXPERIMENTS,
     ContractError,
     enter,
-    evaluate_contestant,
     find,
     is_ready,
     load_contestant,
+    ready,
     runs,
     shipped_rows,
     train,
@@ -81,7 +81,7 @@ def test_the_contests_have_all_contestants():
 def test_every_trained_contestant_takes_a_step_is_saved_and_scored(model, tmp_path):
     out = tmp_path / "weights.safetensors"
     train("redrawn-64-8", model, out, steps=1, memories=2, device="cpu")
-    row = evaluate_contestant("redrawn-64-8", model, memories=2, weights=str(out), device="cpu")
+    row = ready("redrawn-64-8", model, weights=str(out), device="cpu").evaluate(memories=2)
     assert 0 <= row["mean"] <= 64 and row["training"]["steps"] == 1 and row["memory_floats"] <= 2080
 
 
@@ -130,12 +130,15 @@ def test_the_module_runs_as_a_command_and_gives_its_status():
         (["evaluate", "binary-48", "--model", "lstm"], ["no weights of lstm for binary-48 are shipped", "binary-48"]),
         (["train", "flipped-64-16", "--device", "meta"], ["device 'meta' computes nothing here", "'cpu'"]),
         (["evaluate", "flipped-64-16", "--device", "meta"], ["device 'meta' computes nothing here", "'cpu'"]),
-        (["train", *CHEAP, "--out", "."], [". is a folder: name the file to write, such as weights.safetensors"]),
+        (["train", *CHEAP, "--out", "."], [". is a folder: name a file in it"]),
         (
             ["train", *CHEAP, "--out", "run/b.training"],
             ["run/b.training has the name of a checkpoint", "call the weights b.safetensors"],
         ),
-        (["train", *CHEAP, "--out", "/proc/nowhere/b"], ["nothing can be written into /proc/nowhere"]),
+        (
+            ["train", *CHEAP, "--out", "/proc/nowhere/b"],
+            ["cannot write /proc/nowhere/b (No such file"],
+        ),
         (["evaluate", *CHEAP, "--model", "hebb", "--out", "."], [". is a folder"]),
     ],
     ids=shlex.join,
@@ -434,7 +437,7 @@ def rows_of(name):
 
 
 def test_the_shipped_checkpoint_recalls_with_at_most_half_a_percent_of_wrong_bits():
-    row = evaluate_contestant("flipped-64-16", "ebmm", memories=200, seed=5, device="cpu")
+    row = ready("flipped-64-16", "ebmm", device="cpu").evaluate(memories=200, seed=5)
     assert row["mean"] <= 0.005 * 64
     shipped = rows_of("flipped-64-16")["ebmm"]
     assert shipped["mean"] <= 0.005 * 64 and shipped["memories"] == 1000
@@ -446,7 +449,7 @@ def test_the_shipped_checkpoint_recalls_with_at_most_half_a_percent_of_wrong_bit
 
 def test_the_shipped_row_is_what_its_seed_gives():
     shipped = rows_of("flipped-64-16")["ebmm"]
-    row = evaluate_contestant("flipped-64-16", "ebmm", memories=1000, seed=shipped["seed"], device="cpu")
+    row = ready("flipped-64-16", "ebmm", device="cpu").evaluate(memories=1000, seed=shipped["seed"])
     assert row["mean"] == pytest.approx(shipped["mean"], abs=0.01)
     assert row["p95"] == pytest.approx(shipped["p95"], abs=0.1)
 
@@ -454,7 +457,7 @@ def test_the_shipped_row_is_what_its_seed_gives():
 @pytest.mark.parametrize(("rule", "low", "high"), [("hebb", 15, 22), ("storkey", 3, 9), ("pseudo-inverse", 1, 3.2)])
 def test_the_three_rules_run_freely_are_worse(rule, low, high):
     """Percent of wrong bits."""
-    row = evaluate_contestant("flipped-64-16", rule, memories=200, seed=5, device="cpu")
+    row = ready("flipped-64-16", rule, device="cpu").evaluate(memories=200, seed=5)
     shipped = rows_of("flipped-64-16")
     assert low <= 100 * row["mean"] / 64 <= high
     assert row["mean"] == pytest.approx(shipped[rule]["mean"], rel=0.1)
@@ -480,7 +483,7 @@ def test_shipped_results_and_checkpoints_belong_to_experiments():
 def test_another_seed_gives_the_shipped_rows_within_their_band(name):
     for model, row in rows_of(name).items():
         if EXPERIMENTS[name].contestants[model].training and is_ready(name, model):
-            again = evaluate_contestant(name, model, memories=20, seed=7, device="cpu")
+            again = ready(name, model, device="cpu").evaluate(memories=20, seed=7)
             assert row["p5"] <= again["mean"] <= max(row["p95"], row["mean"] + 0.1), model
             assert again["training"] == row["training"] and row["memories"] == 1000, model
 
@@ -526,7 +529,7 @@ def test_a_memory_entered_as_ones_own_gets_the_row_of_the_contestant_that_it_is(
     contestant = EXPERIMENTS["redrawn-64-48"].contestants[model]
     memory, _ = load_contestant("redrawn-64-48", model)
     own = enter("redrawn-64-48", "mine", memory, memories=20, clamp=contestant.clamp)
-    theirs = evaluate_contestant("redrawn-64-48", model, memories=20, device="cpu")
+    theirs = ready("redrawn-64-48", model, device="cpu").evaluate(memories=20)
     assert own.pop("model") == "mine" and theirs["seed"] == own["seed"] == 1
     assert own == {key: theirs[key] for key in own}
     assert theirs.keys() - own.keys() == {"model", "training", "steps trained", "command"}

@@ -16,9 +16,9 @@ from ebmm.experiments import (
     EXPERIMENTS,
     LESSONS,
     LINEAR_FLOATS,
-    evaluate_contestant,
     is_ready,
     load_contestant,
+    ready,
     shipped_rows,
     train,
 )
@@ -116,7 +116,7 @@ def test_coders_that_several_share_are_stored_once_and_must_stay_as_they_were(st
         load_contestant(name, "ebmm", moved)
     coders.unlink()
     with pytest.raises(ValueError, match=f"takes its coders from .*{coders.name}, which is not there"):
-        evaluate_contestant(name, "ebmm", memories=1, weights=moved)
+        ready(name, "ebmm", weights=moved).evaluate(memories=1)
 
 
 def test_coders_of_a_shipped_autoencoder_are_found_from_anywhere(stand_ins, tmp_path):
@@ -215,7 +215,7 @@ def test_what_is_shipped_for_other_images_are_the_weights_of_the_experiment_they
 
 
 def test_a_contest_is_evaluated_on_images_that_nobody_was_trained_on(stand_ins):
-    row = evaluate_contestant(SMALL, "dense", memories=1, device="cpu")
+    row = ready(SMALL, "dense", device="cpu").evaluate(memories=1)
     assert row["data"] == "stand-ins for evaluation"
 
 
@@ -364,6 +364,6 @@ def test_another_seed_gives_the_shipped_rows_within_their_band(real_images):
         if not is_ready(name, model):  # the weights of some rivals are not shipped
             continue
         memories = 4 if name == "imagenet64-conv" else 10
-        again = evaluate_contestant(name, model, memories=memories, seed=7, device="cpu")
+        again = ready(name, model, device="cpu").evaluate(memories=memories, seed=7)
         assert row["p5"] <= again["mean"] <= row["p95"], (name, model)
         assert again["data"] == row["data"] and again["training"] == row["training"]
