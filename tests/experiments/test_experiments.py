@@ -3,6 +3,7 @@ import shlex
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -291,7 +292,9 @@ def test_a_command_that_is_interrupted_by_a_signal_leaves_status_130_and_one_lin
     out = tmp_path / "long.safetensors"
     command = [sys.executable, "-m", "ebmm", "train", *CHEAP, "--steps", "9000", "--out", str(out)]
     root = Path(sys.modules["ebmm"].__file__).parents[1]
-    running = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True)
+    # A process that a shell keeps in the background ignores SIGINT, and so would its children.
+    heeds = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    running = subprocess.Popen(command, cwd=root, stderr=subprocess.PIPE, text=True, preexec_fn=heeds)
     shown = ""
     while "/9000 [" not in shown and (more := running.stderr.read(1)):  # the bar: training has begun
         shown += more
