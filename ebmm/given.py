@@ -28,6 +28,8 @@ def numbers(data, must: str) -> Tensor:
     """
     if not isinstance(data, (Tensor, list)) and not hasattr(data, "__array__"):
         raise TypeError(f"{must} a tensor or an array of numbers, got {kind(data)}")
+    if any(np.ma.is_masked(part) for part in (data if isinstance(data, list) else [data])):
+        raise TypeError(f"{must} numbers throughout, got some that are masked: say what they are, as x.filled(0) does")
     try:
         if isinstance(data, list) and data and isinstance(data[0], Tensor):
             data = torch.stack(data)
