@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 from ebmm.given import kind, name_of, warned_of_global_draws, whole
-from ebmm.machine import describe_device, pick_device, versions
+from ebmm.machine import describe_device, dtype_for, pick_device, versions
 from ebmm.memory import AssociativeMemory
 from ebmm.metrics import errors
-from ebmm.tasks import Task, check_task, dtype_for
+from ebmm.tasks import Task, check_task
 
 
 def evaluate(

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 from ebmm.given import check_shares, is_function, kind, name_of, numbers, whole
@@ -129,13 +129,6 @@ class Task:
             raise ValueError(f"queries must be finite, but {name_of(self.corruption)} gives NaN or infinity")
         if ((batch.queries != batch.patterns) & batch.intact).any():
             raise ValueError("a corruption calls elements intact that it changed: True is for those left alone")
-
-
-def dtype_for(model: object) -> torch.dtype | None:
-    """The dtype in which a module takes patterns, that of its largest parameter; ``None`` where any will do."""
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    floating = [parameter for parameter in parameters if parameter.is_floating_point()]
-    return max(floating, key=Tensor.numel).dtype if floating else None
 
 
 def check_task(task: object) -> None:

@@ -15,10 +15,10 @@ from torch import Tensor, distributed, nn
 from ebmm.given import kind, real, whole
 from ebmm.gradients import check_before_training, reconstruction_loss
 from ebmm.history import Checkpoint, History
-from ebmm.machine import PRECISIONS, _tf32, pick_device, rank_and_processes
+from ebmm.machine import PRECISIONS, _tf32, dtype_for, pick_device, rank_and_processes
 from ebmm.memory import TrainableMemory
 from ebmm.metrics import errors
-from ebmm.tasks import Batch, Task, check_task, dtype_for
+from ebmm.tasks import Batch, Task, check_task
 
 Drawn = tuple[Batch, Tensor]  # a batch, and where the generator stands after it
 
