@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import inspect
+import math
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 
 import torch
 from torch import nn
 
-from ebmm.given import kind, name_of, whole
-from ebmm.machine import describe_device, pick_device, versions
+from ebmm.given import kind, name_of, warned_of_global_draws, whole
+from ebmm.machine import describe_device, dtype_for, pick_device, versions
 from ebmm.memory import AssociativeMemory
 from ebmm.metrics import errors
 from ebmm.tasks import Task, check_task
@@ -29,7 +31,7 @@ def evaluate(
 
     Args:
         model: any object with ``write``, ``read`` and ``memory_floats``. A module is evaluated without dropout and
-            left in the mode it had.
+            left in the mode it had; it is given patterns of its own dtype.
         memories: how many, each with ``task.number`` patterns of its own; ``batch_size`` of them at once.
         seed: of the task's generator, and of PyTorch's while a memory draws from it; that is left as it was.
         device: as for :func:`ebmm.fit`; a module is moved there. ``None``: where its parameters are.
@@ -40,7 +42,7 @@ def evaluate(
         device, versions. A memory's error is the mean over its patterns. It does not depend on ``batch_size``.
 
     Raises:
-        ValueError: a read that returns NaN or another shape than its query's.
+        ValueError: a read that returns NaN, infinity or another shape than its query's.
 
     Example:
         >>> from ebmm import Hopfield, tasks
@@ -49,6 +51,13 @@ def evaluate(
         'wrong bits'
     """
     check_task(task)
+    if isinstance(model, type):
+        raise TypeError(f"model must be a memory, got {kind(model)}: make one, such as Hopfield(64)")
+    if clamp and not _is_told(model):
+        raise TypeError(
+            f"only Hopfield networks are told which elements are intact, got {kind(model)}: leave out clamp"
+        )
+    seed = whole(seed, "seed", -math.inf)
     memories, batch_size = whole(memories, "memories"), whole(batch_size, "batch_size")
     where = moved(model, device)
     memory_floats = model.memory_floats
@@ -56,13 +65,15 @@ def evaluate(
     per_memory = []
     with _in_evaluation(model, where, seed):
         for done in range(0, memories, batch_size):
-            batch = task.sample(min(batch_size, memories - done), generator).to(where)
-            memory = model.write(batch.patterns)
-            told = {"clamp": batch.intact} if clamp else {}
-            recalled = model.read(batch.queries, memory, **told)
-            if recalled.isnan().any():
-                raise ValueError("read returned NaN; in an EBMM, smaller write or read rates may help")
-            per_memory.append(errors(recalled, batch.patterns, task.metric).mean(1).cpu())
+            with nullcontext() if done else warned_of_global_draws():
+                batch = task.sample(min(batch_size, memories - done), generator)
+            patterns, queries, intact = batch.to(where, dtype_for(model))
+            memory = model.write(patterns)
+            recalled = model.read(queries, memory, **({"clamp": intact} if clamp else {}))
+            if not recalled.isfinite().all():
+                raise ValueError("read returned NaN or infinity; in an EBMM, smaller write or read rates may help")
+            # Against the patterns as drawn: differences in 16 bits would be rounded.
+            per_memory.append(errors(recalled, batch.patterns.to(where), task.metric).mean(1).cpu())
     error = torch.cat(per_memory).double()
     p5, p95 = torch.quantile(error, torch.tensor([0.05, 0.95], dtype=torch.double)).tolist()
     return {
@@ -92,12 +103,19 @@ def moved(model: AssociativeMemory, device: str | None = None) -> torch.device:
     return torch.device("cpu")
 
 
+def _is_told(model: AssociativeMemory) -> bool:
+    """Whether ``read`` takes ``clamp``."""
+    taken = inspect.signature(model.read).parameters.values()
+    return any(parameter.name == "clamp" or parameter.kind == parameter.VAR_KEYWORD for parameter in taken)
+
+
 @contextmanager
 def _in_evaluation(model: AssociativeMemory, where: torch.device, seed: int) -> Iterator[None]:
-    """Nothing recorded, no dropout, random numbers of its own; afterwards all is as it was."""
+    """Nothing recorded, no dropout, no autocast, random numbers of its own; afterwards all is as it was."""
     modules = {module: module.training for module in model.modules()} if isinstance(model, nn.Module) else {}
     gpus = [where] if where.type == "cuda" else []
-    with torch.inference_mode(False), torch.no_grad(), torch.random.fork_rng(gpus):
+    unrounded = torch.autocast(where.type, enabled=False)
+    with torch.inference_mode(False), torch.no_grad(), unrounded, torch.random.fork_rng(gpus):
         torch.manual_seed(seed)
         if isinstance(model, nn.Module):
             model.eval()

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import distributed
+from torch import Tensor, distributed, nn
 
 from ebmm._repository import VERSION
 
@@ -33,6 +33,13 @@ def pick_device(device: str = "auto") -> torch.device:
         except (RuntimeError, AssertionError) as error:  # NotImplementedError is a RuntimeError
             raise ValueError(f"device {device!r} computes nothing here: give 'auto', 'cpu' or 'cuda'") from error
     return where
+
+
+def dtype_for(model: object) -> torch.dtype | None:
+    """The dtype in which a module takes patterns, that of its largest parameter; ``None`` where any will do."""
+    parameters = model.parameters() if isinstance(model, nn.Module) else ()
+    floating = [parameter for parameter in parameters if parameter.is_floating_point()]
+    return max(floating, key=Tensor.numel).dtype if floating else None
 
 
 def describe_device(device: str | torch.device) -> str:

@@ -134,10 +134,16 @@ class TrainableMemory(Protocol):
         """What is recalled, (B, Q, *S), and all K + 1 iterates, (K + 1, B, Q, *S), the query first."""
 
 
-def check_memory(memory: Memory, shapes: Mapping[str, tuple[int | range, ...]], owner: str) -> dict[str, Tensor]:
+def check_memory(
+    memory: Memory,
+    shapes: Mapping[str, tuple[int | range, ...]],
+    owner: str,
+    like: Mapping[str, Tensor] | None = None,
+) -> dict[str, Tensor]:
     """The tensors of a memory that its owner wrote, refusing any other.
 
-    ``shapes`` has the name of each tensor and its shape behind B, with a range where a size may vary.
+    ``shapes`` has the name of each tensor and its shape behind B, with a range where a size may vary; ``like`` has
+    tensors of the dtype that each must have. Autocast mixes dtypes on purpose: under it, none is refused.
     """
     sizes = {name: [f"up to {n.stop - 1}" if isinstance(n, range) else str(n) for n in s] for name, s in shapes.items()}
     want = ", ".join(f"{name}: ({', '.join(['B', *size])})" for name, size in sizes.items())
@@ -146,6 +152,9 @@ def check_memory(memory: Memory, shapes: Mapping[str, tuple[int | range, ...]], 
         raise TypeError(f"{wanted}, got {type(memory).__name__}")
     if memory.keys() != shapes.keys() or not all(_fits(memory[name].shape[1:], shapes[name]) for name in memory):
         raise ValueError(f"{wanted}, got {memory}")
+    for name, tensor in (like or {}).items():
+        if memory[name].dtype != tensor.dtype and not torch.is_autocast_enabled(tensor.device.type):
+            raise TypeError(f"{wanted}, in {tensor.dtype}, got {memory[name].dtype}: take memory.to({tensor.dtype})")
     return dict(memory)
 
 

@@ -298,8 +298,9 @@ class EBMM(nn.Module):
         return recomputed(step, *inputs) if keep and self.recompute else step(keep, *inputs)
 
     def _weights_of(self, memory: Memory) -> Weights:
-        shapes = {name: tuple(self.energy_network.get_parameter(name).shape) for name in self.writable}
-        held = check_memory(memory, shapes, f"EBMM with {type(self.energy_network).__name__}")
+        like = {name: self.energy_network.get_parameter(name) for name in self.writable}
+        shapes = {name: tuple(parameter.shape) for name, parameter in like.items()}
+        held = check_memory(memory, shapes, f"EBMM with {type(self.energy_network).__name__}", like)
         return {name: held[name] for name in self.writable}
 
     def _static(self) -> Weights:

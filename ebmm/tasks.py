@@ -1,7 +1,7 @@
 """What is stored and how it is corrupted: sources of patterns, corruptions of queries, and the two as a task.
 
 Everything random comes from one ``torch.Generator`` and is drawn memory by memory, so that two
-batches of four memories equal one batch of eight.
+batches of four memories equal one batch of eight; in float32, whatever PyTorch's default is.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ class Batch(NamedTuple):
     queries: Tensor
     intact: Tensor
 
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch on another device."""
-        return Batch(*(tensor.to(device) for tensor in self))
+    def to(self, device: torch.device | str, dtype: torch.dtype | None = None) -> Batch:
+        """The same batch on another device; patterns and queries in another dtype too, if one is given."""
+        return Batch(self.patterns.to(device, dtype), self.queries.to(device, dtype), self.intact.to(device))
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,11 @@ class Task:
 
     def _draw(self, generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
         patterns = numbers(self.source(self.number, generator), "a source must return")
+        if patterns.dtype == torch.uint8 and (patterns > 1).any():
+            raise ValueError(
+                f"patterns must lie in [0, 1], but the source {name_of(self.source)} gives bytes, got 0 to "
+                f"{patterns.max()}: let it divide bytes with x / 255"
+            )
         patterns = patterns.float() if patterns.dtype == torch.uint8 else patterns
         shape = tuple(patterns.shape)
         if len(shape) < 2 or len(patterns) != self.number or not patterns.numel():
@@ -195,7 +200,7 @@ class CorrelatedBits:
         assignment = torch.arange(self.dim).remainder(self.factors)[torch.randperm(self.dim, generator=shared)]
         sign = torch.randint(0, 2, (self.dim,), generator=shared).float()
         hidden = torch.randint(0, 2, (number, self.factors), generator=generator).float()
-        flips = (torch.rand(number, self.dim, generator=generator) < self.noise).float()
+        flips = (torch.rand(number, self.dim, generator=generator, dtype=torch.float32) < self.noise).float()
         return (hidden[:, assignment] - sign).abs().sub(flips).abs()
 
     @property
@@ -262,14 +267,20 @@ def _different(number: int, size: int, generator: Generator) -> Tensor:
 
 @dataclass(frozen=True)
 class DatasetPatterns:
-    """Different members of a ``torch.utils.data.Dataset``, read when drawn: patterns, or tuples (pattern, ...)."""
+    """Different members of a ``torch.utils.data.Dataset``, read when drawn: patterns, or tuples (pattern, ...).
+
+    Bytes stand for 255ths, and are refused where all drawn are 0 or 1, which may be bits as well as black images.
+    """
 
     dataset: Any
 
     def __call__(self, number: int, generator: Generator) -> Tensor:
         chosen = [self.dataset[place] for place in _different(number, len(self.dataset), generator).tolist()]
         patterns = [member[0] if isinstance(member, (tuple, list)) else member for member in chosen]
-        return numbers([numbers(pattern, "a Dataset must give") for pattern in patterns], "a Dataset must give")
+        drawn = numbers([numbers(pattern, "a Dataset must give") for pattern in patterns], "a Dataset must give")
+        if drawn.dtype == torch.uint8 and (drawn == 1).any() and (drawn <= 1).all():
+            raise ValueError("bytes of 0 and 1 in a Dataset may be bits or 255ths: give floats, bits or x / 255")
+        return drawn.float() / 255 if drawn.dtype == torch.uint8 else drawn
 
 
 @dataclass(frozen=True)
@@ -350,7 +361,7 @@ class FlipBits:
         check_shares(probability=self.probability)
 
     def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        flipped = torch.rand(patterns.shape, generator=generator) < self.probability
+        flipped = torch.rand(patterns.shape, generator=generator, dtype=torch.float32) < self.probability
         return torch.where(flipped, 1 - patterns, patterns), ~flipped
 
 
@@ -374,7 +385,7 @@ def _random_elements(patterns: Tensor, count: int, generator: Generator) -> Tens
     size = patterns[0].numel()
     if not 0 <= count <= size:
         raise ValueError(f"count must lie in [0, {size}], got {count}")
-    order = torch.rand(len(patterns), size, generator=generator).argsort(1)
+    order = torch.rand(len(patterns), size, generator=generator, dtype=torch.float32).argsort(1)
     chosen = torch.zeros(len(patterns), size, dtype=torch.bool).scatter_(1, order[:, :count], True)
     return chosen.view_as(patterns)
 
@@ -396,7 +407,7 @@ class NoiseBlock:
         left = _for_each(patterns, width - self.size + 1, generator)
         rows, columns = torch.arange(height)[:, None] - top, torch.arange(width) - left
         block = ((rows >= 0) & (rows < self.size) & (columns >= 0) & (columns < self.size)).expand(patterns.shape)
-        noise = torch.rand(patterns.shape, generator=generator)
+        noise = torch.rand(patterns.shape, generator=generator, dtype=torch.float32)
         noise = noise.round() if self.binary else noise
         return torch.where(block, noise.to(patterns.dtype), patterns), ~block
 
@@ -429,7 +440,7 @@ class GaussianNoise:
             raise ValueError(f"std must be at least 0, got {self.std}")
 
     def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
-        noise = torch.randn(patterns.shape, generator=generator).to(patterns.dtype)
+        noise = torch.randn(patterns.shape, generator=generator, dtype=torch.float32).to(patterns.dtype)
         return (patterns + self.std * noise).clamp(0, 1), torch.full(patterns.shape, self.std == 0)
 
 

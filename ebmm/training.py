@@ -15,7 +15,7 @@ from torch import Tensor, distributed, nn
 from ebmm.given import kind, real, whole
 from ebmm.gradients import check_before_training, reconstruction_loss
 from ebmm.history import Checkpoint, History
-from ebmm.machine import PRECISIONS, _tf32, pick_device, rank_and_processes
+from ebmm.machine import PRECISIONS, _tf32, dtype_for, pick_device, rank_and_processes
 from ebmm.memory import TrainableMemory
 from ebmm.metrics import errors
 from ebmm.tasks import Batch, Task, check_task
@@ -135,7 +135,7 @@ def fit(
                 rate = learning_rate * _schedule(step, steps, warmup)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
-                batch = batch.to(where)
+                batch = batch.to(where, dtype_for(model))
                 loss, recalled = loss_of(batch)
                 optimiser.zero_grad()
                 loss.backward()

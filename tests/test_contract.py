@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 import pytest
@@ -386,6 +387,29 @@ def test_what_is_no_memory_of_this_model_is_refused(name, wrong):
     for _, door in doors(model):
         with pytest.raises(error, match=rf" reads a Memory with {names}, as its write returns it, got {got}"):
             door(query, foreign)
+
+
+@pytest.mark.parametrize("name", TABLE)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_a_memory_of_another_dtype_than_the_models_is_refused_but_not_under_autocast(name, dtype):
+    model, memory, query = written(name, torch.float32)
+    if not list(model.parameters()):
+        words = f"must be {dtype} like the model, got torch.float32"  # a memory has no other dtype to keep to
+    else:
+        words = rf" reads a Memory with .*, in torch.float32, got {dtype}: take memory.to\(torch.float32\)"
+        with torch.autocast("cpu", torch.bfloat16), torch.no_grad(), suppress(RuntimeError):  # PyTorch's own
+            model.read(query, memory.to(dtype))
+    for _, door in doors(model):
+        with pytest.raises(TypeError, match=words):
+            door(query, memory.to(dtype))
+
+
+def test_an_energy_whose_weights_have_several_dtypes_reads_what_it_wrote():
+    energy = PlainEnergy()
+    energy.last.double()
+    energy.forward = lambda x: energy.last(torch.tanh(energy.first(x)).to(energy.last.weight.dtype)).squeeze(-1)
+    model, x = ebmm(energy, ["first", "last"]), points("dense", PATTERNS, dtype=torch.float32)
+    assert model.read(x, model.write(x)).dtype == torch.float32
 
 
 @pytest.mark.parametrize("name", TABLE)

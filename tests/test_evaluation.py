@@ -1,4 +1,6 @@
 import json
+import random
+import warnings
 
 import numpy as np
 import pytest
@@ -6,7 +8,8 @@ import torch
 from torch import nn
 
 import ebmm
-from ebmm import EBMM, Hopfield, Memory, Task, evaluate
+from ebmm import EBMM, DenseMemory, Hopfield, Memory, Task, evaluate, fit
+from ebmm.baselines import MemoryNetwork
 from ebmm.energies import PredictiveEnergy
 from ebmm.metrics import errors, squared_error, wrong_bits
 from ebmm.tasks import FlipBits, GaussianNoise, ImagePatterns, RandomBits, RedrawBits
@@ -154,6 +157,66 @@ def test_what_is_no_task_is_refused(task):
         evaluate(Echo(), task, 2)
 
 
+def test_a_seed_is_any_whole_number_and_plain_in_the_row():
+    row = evaluate(Echo(), TASK, 3, seed=np.int64(5))
+    assert row == evaluate(Echo(), TASK, 3, seed=5.0) == evaluate(Echo(), TASK, 3, seed=5)
+    assert type(row["seed"]) is int and json.dumps(row)
+    assert evaluate(Echo(), TASK, 3, seed=-1)["seed"] == -1
+    for wrong in ("a", None, 0.5):
+        with pytest.raises(TypeError, match=f"seed must be a whole number, got {wrong!r}"):
+            evaluate(Echo(), TASK, 3, seed=wrong)
+
+
+def test_a_class_is_refused_before_anything_is_asked_of_it():
+    with pytest.raises(TypeError, match=r"got the class Hopfield: make one, such as Hopfield\(64\)"):
+        evaluate(Hopfield, TASK, 3)
+
+
+@pytest.mark.parametrize("make", [lambda: trained_like(), lambda: DenseMemory(16, 3), lambda: Own(lambda x: x)])
+def test_only_a_memory_whose_read_takes_it_is_told_what_is_intact(make):
+    model = make()
+    with pytest.raises(TypeError, match=f"only Hopfield networks are told .*, got {type(model).__name__}: leave out"):
+        evaluate(model, TASK, 3, clamp=True)
+
+
+# Dtypes
+
+
+def a_network(dtype):
+    torch.manual_seed(0)
+    return MemoryNetwork(16, 3, 8).to(dtype)
+
+
+def only_the_energy(dtype):
+    """A model whose rates stay in float32."""
+    model = trained_like()
+    model.energy_network.to(dtype)
+    return model
+
+
+@pytest.mark.parametrize("metric", ["wrong bits", "squared error"])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("make", [lambda dtype: trained_like().to(dtype), a_network, only_the_energy])
+def test_a_module_is_trained_and_evaluated_on_patterns_of_its_own_dtype(make, dtype, metric):
+    task = Task(RandomBits(16), GaussianNoise(0.4), 3, metric)
+    rows = [evaluate(make(one), task, 20) for one in (dtype, torch.float32)]
+    assert rows[0]["mean"] == pytest.approx(rows[1]["mean"], rel=0.01 if dtype == torch.float64 else 0.15)
+    histories = [fit(make(one), task, 2, memories=4, progress=False) for one in (dtype, torch.float32)]
+    losses = [[row["loss"] for row in history.rows] for history in histories]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4 if dtype == torch.float64 else 0.05)
+
+
+def test_sixteen_bits_do_not_round_the_error():
+    task = Task(RandomBits(999), FlipBits(0.3), 2, "squared error")
+    assert evaluate(Echo().to(torch.bfloat16), task, 3)["mean"] == evaluate(Echo(), task, 3)["mean"]
+
+
+def test_float64_patterns_are_taken_by_a_float32_model():
+    data = torch.rand(30, 16, dtype=torch.float64, generator=torch.Generator().manual_seed(3)).round()
+    rows = [evaluate(trained_like(), Task(images, FlipBits(0.2), 3), 5) for images in (data, data.float())]
+    assert rows[0] == rows[1]
+
+
 # A memory of one's own
 
 
@@ -188,12 +251,29 @@ def test_a_read_of_another_shape_is_refused_not_broadcast(answer):
         evaluate(Own(answer), TASK, 3)
 
 
-def test_one_nan_among_many_numbers_is_refused():
-    def one_nan(patterns):
-        return torch.where(torch.arange(patterns.numel()).view_as(patterns) == 5, torch.nan, patterns)
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf, -torch.inf])
+def test_one_nan_or_infinity_among_many_numbers_is_refused(wrong):
+    def one_wrong(patterns):
+        return torch.where(torch.arange(patterns.numel()).view_as(patterns) == 5, wrong, patterns)
 
-    with pytest.raises(ValueError, match="read returned NaN"):
-        evaluate(Own(one_nan), TASK, 3)
+    with pytest.raises(ValueError, match="read returned NaN or infinity"):
+        evaluate(Own(one_wrong), TASK, 3)
+
+
+@pytest.mark.parametrize("draw", [lambda: np.random.rand(), random.random], ids=["numpy", "python"])  # noqa: NPY002
+def test_a_task_that_draws_from_a_global_generator_is_warned_of_once(draw):
+    def noisy(patterns, generator):
+        return (patterns + draw()) / 2, torch.zeros_like(patterns, dtype=torch.bool)
+
+    with pytest.warns(UserWarning, match="draws from a global generator: draw from the one given") as warned:
+        evaluate(Echo(), Task(RandomBits(8), noisy, 2), 9, batch_size=3)
+    assert len(warned) == 1 and warned[0].filename == __file__
+
+
+def test_a_task_that_draws_from_its_generator_is_not_warned_of():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        evaluate(Echo(), TASK, 9)
 
 
 # What is set around it
@@ -237,12 +317,16 @@ def test_a_memory_that_draws_is_evaluated_to_the_same_and_the_callers_numbers_ar
     assert rows[0] == rows[1] and rows[0]["mean"] != rows[2]["mean"]
 
 
-@pytest.mark.parametrize("around", [torch.inference_mode, torch.no_grad, torch.enable_grad])
-def test_it_gives_the_same_under_every_gradient_mode(around):
-    model = trained_like()
+def autocast():
+    return torch.autocast("cpu", torch.bfloat16)
+
+
+@pytest.mark.parametrize("around", [torch.inference_mode, torch.no_grad, torch.enable_grad, autocast])
+def test_it_gives_the_same_under_every_mode(around):
+    model, task = trained_like(), Task(RandomBits(16), FlipBits(0.2), 3, "squared error")
     with around():
-        row = evaluate(model, TASK, 5)
-    assert row == evaluate(model, TASK, 5)
+        row = evaluate(model, task, 5)
+    assert row == evaluate(model, task, 5)
 
 
 def test_patterns_made_under_inference_mode_are_taken():

@@ -10,7 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset
 
 from ebmm import Hopfield, Task, evaluate, tasks
 from ebmm.datasets import digits, photos
@@ -89,6 +89,20 @@ def test_a_generator_draws_the_same_again_and_two_fours_equal_an_eight(source, c
         assert torch.equal(whole, torch.cat([first, second]))
     assert not torch.equal(eight.patterns, other.patterns)
     assert not torch.equal(eight.patterns[0], eight.patterns[1])
+
+
+@GREY
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize(("source", "corruption"), PAIRS)
+def test_draws_do_not_depend_on_the_default_dtype(source, corruption, default):
+    task = Task(SOURCES[source][0], CORRUPTIONS[corruption], number=3)
+    want = task.sample(2, seeded(5))
+    torch.set_default_dtype(default)
+    try:
+        got = task.sample(2, seeded(5))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert all(torch.equal(mine, theirs) and mine.dtype == theirs.dtype for mine, theirs in zip(got, want, strict=True))
 
 
 @GREY
@@ -300,7 +314,7 @@ class Stream(IterableDataset):
         TensorDataset(BITS, torch.arange(20)),
         Labelled(BITS),
         Labelled(BITS.numpy()),
-        torch.utils.data.Subset(TensorDataset(BITS), range(20)),
+        Subset(TensorDataset(BITS), range(20)),
     ],
     ids=lambda data: f"{type(data).__name__}-{getattr(data, 'dtype', '')}",
 )
@@ -334,6 +348,44 @@ def test_bytes_are_255ths_and_the_sets_of_this_package_serve_as_they_are(take):
     late[-1] = 255  # bytes, though the first thousand look like bits
     assert ImagePatterns(late)(1200, seeded()).sum() == 2
     assert torch.equal(Task(digits(), NoiseBlock(4), 5).source.images, digits().images)
+
+
+class Bytes(Labelled):
+    def __getitem__(self, place):
+        return self.images[place].byte().numpy()
+
+
+def test_bytes_of_a_data_set_are_255ths_in_any_container_as_those_of_a_tensor_are():
+    grey = (BITS * 200).byte()
+    want = Task(grey, EraseBits(2), 4, "squared error").sample(2, seeded())
+    for data in (Subset(TensorDataset(grey), range(20)), Bytes(BITS * 200 / 255)):
+        got = Task(data, EraseBits(2), 4, "squared error").sample(2, seeded())
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(got, want, strict=True))
+    assert not Task(Bytes(BITS * 0), FLIP, 4).sample(1, seeded()).patterns.any()
+
+
+@pytest.mark.parametrize("bits", [BITS.byte(), torch.eye(20, dtype=torch.uint8)])
+def test_bytes_of_a_data_set_that_may_be_bits_are_refused(bits):
+    with pytest.raises(ValueError, match="bytes of 0 and 1 in a Dataset may be bits or 255ths: give floats"):
+        Task(Subset(TensorDataset(bits), range(20)), FLIP, 4).sample(1, seeded())
+
+
+@pytest.mark.parametrize("make", [torch.Tensor.byte, lambda x: x.byte().numpy(), lambda x: list(x.byte())])
+def test_bytes_of_a_function_are_refused_under_any_metric_unless_they_are_bits(make):
+    for metric in ("wrong bits", "squared error"):
+        task = Task(lambda n, g: make(7 * RandomBits(8)(n, g)), EraseBits(3), 4, metric)
+        with pytest.raises(ValueError, match=r"source .* gives bytes, got 0 to 7: let it divide bytes with x / 255"):
+            task.sample(1, seeded())
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, list])
+def test_masked_numbers_are_refused_and_an_empty_mask_is_not(wrap):
+    array = np.ma.masked_array(BITS.numpy(), mask=np.arange(160).reshape(20, 8) == 77)
+    for source in (wrap(array), lambda n, g: wrap(array)[9 : 9 + n]):
+        with pytest.raises(TypeError, match=r"numbers throughout, got some that are masked: .* x.filled\(0\)"):
+            Task(source, FLIP, 4).sample(1, seeded())
+    array.mask = False
+    assert torch.equal(ImagePatterns(wrap(array)).images, BITS)
 
 
 def test_float64_tensors_stay_and_arrays_become_float32():

@@ -93,7 +93,8 @@ class Rival(nn.Module):
         return apply(self.decoder, x, self.pattern_shape)
 
     def _checked(self, memory: Memory) -> dict[str, Tensor]:
-        return check_memory(memory, self.memory_shapes, type(self).__name__)
+        shapes, first = self.memory_shapes, next(self.parameters(), None)
+        return check_memory(memory, shapes, type(self).__name__, {} if first is None else dict.fromkeys(shapes, first))
 
     def _check(self, x: Tensor, name: str, memory: Memory | None) -> None:
         batch = None if memory is None else memory.batch_size
