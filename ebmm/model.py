@@ -270,7 +270,7 @@ class EBMM(nn.Module):
     def initial_memory(self, batch_size: int = 1) -> Memory:
         """B empty memories: the meta-learned initial weights θ̄, before anything is written."""
         parameters = {name: self.energy_network.get_parameter(name) for name in self.writable}
-        return Memory({name: p.expand(batch_size, *p.shape) for name, p in parameters.items()})
+        return Memory({name: p.clone().expand(batch_size, *p.shape) for name, p in parameters.items()})
 
     # Learned rates
 

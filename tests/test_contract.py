@@ -248,6 +248,17 @@ def test_writing_starts_from_the_initial_memory(name):
     assert same(model.write(points(name, PATTERNS), empty), memory)
 
 
+@pytest.mark.parametrize("name", [name for name in TABLE if hasattr(TABLE[name].build(), "initial_memory")])
+def test_an_empty_memory_is_a_value_that_training_does_not_change(name):
+    model = TABLE[name].build()
+    with torch.no_grad():
+        empty = model.initial_memory(MEMORIES)
+        before = {key: tensor.clone() for key, tensor in empty.items()}
+        for parameter in model.parameters():
+            parameter.add_(1.0)
+    assert same(empty, before)
+
+
 @pytest.mark.parametrize("name", TABLE)
 def test_the_same_comes_out_again_in_either_mode_and_nothing_is_drawn(name):
     model, memory, query = written(name)

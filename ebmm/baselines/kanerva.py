@@ -89,9 +89,8 @@ class KanervaMachine(Rival):
     def initial_memory(self, batch_size: int = 1) -> Memory:
         """B empty memories: the meta-learned prior R₀ and U₀, before anything is written."""
         covariance = triangle(torch.diag(self.prior_log_variance.exp()))
-        return Memory(
-            {"mean": self.prior_mean.expand(batch_size, -1, -1), "covariance": covariance.expand(batch_size, -1)}
-        )
+        mean = self.prior_mean.clone().expand(batch_size, -1, -1)
+        return Memory({"mean": mean, "covariance": covariance.expand(batch_size, -1)})
 
     def _write(self, codes: Tensor, held: dict[str, Tensor] | None) -> dict[str, Tensor]:
         believed = self.initial_memory(len(codes)) if held is None else held

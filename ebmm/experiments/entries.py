@@ -14,6 +14,7 @@ from ebmm.evaluation import evaluate, moved
 from ebmm.experiments.catalogue import find
 from ebmm.experiments.results import data_of
 from ebmm.given import kind
+from ebmm.machine import dtype_for
 from ebmm.memory import AssociativeMemory, Memory, floats_held
 from ebmm.tasks import Batch
 
@@ -50,7 +51,7 @@ def enter(
     most = max(contestant.memory_floats for contestant in built)
     if model.memory_floats > most:
         raise ValueError(f"{label!r} holds {model.memory_floats} floats, and {name} allows {most}")
-    batch = task.sample(1, torch.Generator().manual_seed(seed)).to(moved(model))
+    batch = task.sample(1, torch.Generator().manual_seed(seed)).to(moved(model), dtype_for(model))
     written, _ = write_and_read_apart(model, batch, **({"clamp": batch.intact} if clamp else {}))
     held = floats_held(written)
     if held > model.memory_floats:
