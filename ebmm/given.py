@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import pickle
+import random
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -75,3 +81,20 @@ def kind(given) -> str:
 def name_of(function) -> str:
     """What to call a source or a corruption: a function by its name, an object as it shows itself."""
     return getattr(function, "__name__", None) or repr(function)
+
+
+@contextmanager
+def warned_of_global_draws() -> Iterator[None]:
+    """Warns where what is done inside draws from a generator of PyTorch's, NumPy's or Python's that all share."""
+    before = _global_states()
+    yield
+    if _global_states() != before:
+        warnings.warn(
+            "the task draws from a global generator: draw from the one given, or the same seed, and a run that goes "
+            "on from a checkpoint, gives other numbers",
+            stacklevel=4,
+        )
+
+
+def _global_states() -> bytes:
+    return pickle.dumps((torch.get_rng_state().numpy(), np.random.get_state(), random.getstate()))
