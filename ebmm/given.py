@@ -97,4 +97,4 @@ def warned_of_global_draws() -> Iterator[None]:
 
 
 def _global_states() -> bytes:
-    return pickle.dumps((torch.get_rng_state().numpy(), np.random.get_state(), random.getstate()))
+    return pickle.dumps((torch.get_rng_state().numpy(), np.random.get_state(), random.getstate()))  # noqa: NPY002
