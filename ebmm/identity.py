@@ -5,8 +5,14 @@ from __future__ import annotations
 import copyreg
 import dis
 import hashlib
+import os
+import site
 import sys
+import sysconfig
+from contextlib import suppress
 from functools import cached_property
+from importlib import import_module
+from importlib.util import find_spec, resolve_name
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -19,6 +25,8 @@ from ebmm.tasks import LazyImages
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 MOST = 40  # elements of a list, or characters of a text, beyond which a digest stands for them
 OF_EVERY_MODULE = vars(nn.Module()).keys()
+PLACES = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
+INSTALLED = tuple(os.path.join(place, "") for place in [*PLACES, site.getusersitepackages()])
 NO_NUMBERS = {"__init__", "__post_init__", "__repr__", "__str__", "__eq__", "__hash__", "__setattr__", "__delattr__"}
 
 
@@ -36,7 +44,12 @@ def identity_of(**things: object) -> dict[str, str]:
     models = [thing for thing in things.values() if isinstance(thing, nn.Module)]
     walk = _Walk({id(tensor) for model in models for tensor in model.state_dict(keep_vars=True).values()})
     for name, thing in things.items():
-        walk.tell(name, thing)
+        try:
+            walk.tell(name, thing)
+        except RecursionError as error:
+            raise ValueError(
+                f"{name} holds things nested too deep for a checkpoint: hold them in flat lists"
+            ) from error
     return walk.told
 
 
@@ -100,24 +113,38 @@ class _Walk:
         inside, self.told = self.told, before
         return inside
 
+    def _alone(self, part: Any) -> dict[str, str]:
+        """What is told of a member of a set, or a key, whichever comes first."""
+        walk = _Walk(self.trained)
+        walk.seen, walk.classes = {**self.seen}, {*self.classes}
+        walk.tell("", part)
+        return walk.told
+
     def _look_at(self, thing: Any) -> tuple[str, dict[str, Any]]:
         """A text for a thing itself, and its parts."""
         kind = type(thing)
         if isinstance(thing, Tensor):
             text = f"{thing.dtype} {tuple(thing.shape)}{' trained' if thing.requires_grad else ''}"
-            return text if id(thing) in self.trained else f"{text} #{digest(thing)}", {}
+            hooks = _hooks(thing, "_backward_hooks", "_post_accumulate_grad_hooks")
+            return text if id(thing) in self.trained else f"{text} #{digest(thing)}", {
+                f".{key}": part for key, part in hooks.items()
+            }
         if kind in (numpy.ndarray, numpy.memmap) and not thing.dtype.hasobject:
             return f"array of {thing.dtype} {thing.shape} #{digest(thing)}", {}
         if isinstance(thing, torch.Generator):
             return f"Generator #{digest(thing.get_state())}", {}
         if isinstance(thing, (set, frozenset)):
-            return f"{kind.__name__} #{digest(sorted(repr(self._apart({'': part})) for part in thing))}", {}
+            return f"{kind.__name__} #{digest(sorted(repr(self._alone(part)) for part in thing))}", {}
         if isinstance(thing, (torch.device, ModuleType)):
             return kind.__name__, {}
         if isinstance(thing, type):
             return thing.__qualname__, {}
         if kind is dict:
-            return "dict", {f"[{key!r}]": part for key, part in thing.items()}
+            parts = {f"[{key!r}]": part for key, part in thing.items() if type(key) in PLAIN}
+            for key, part in thing.items():
+                if type(key) not in PLAIN:  # its repr may hold an address
+                    parts.setdefault(f"[{type(key).__name__} #{digest(self._alone(key))}]", []).append(part)
+            return "dict", parts
         if kind in (list, tuple):
             return kind.__name__, {f"[{place}]": part for place, part in enumerate(thing)}
         if isinstance(thing, FunctionType):
@@ -129,6 +156,7 @@ class _Walk:
             f".{key}": part
             for key, part in parts.items()
             if not (ours and str(key).startswith("_"))  # caches, or what follows from other attributes
+            and not str(key).startswith("_torchdynamo")  # the same once more, and a number that no other process has
             and not isinstance(getattr(kind, str(key), None), cached_property)
         }
 
@@ -144,10 +172,18 @@ class _Walk:
 
 
 def _look_at_module(module: nn.Module) -> tuple[str, dict[str, Any]]:
-    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
     parts = {key: value for key, value in vars(module).items() if key not in OF_EVERY_MODULE}
-    parts |= module._parameters | module._buffers | module._modules | ({"hooks": hooks} if hooks else {})
-    return type(module).__qualname__, parts
+    for inside in (module._parameters, module._buffers, module._modules):
+        parts |= dict(inside.items())
+    if isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)):
+        parts["code"] = module.code
+    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
+    return type(module).__qualname__, parts | _hooks(module, *hooks)
+
+
+def _hooks(thing: Tensor | nn.Module, *kinds: str) -> dict[str, Any]:
+    hooks = [hook for kind in kinds for hook in (getattr(thing, kind, None) or {}).values()]
+    return {"hooks": hooks} if hooks else {}
 
 
 def _look_at_object(thing: Any) -> tuple[str, dict[str, Any]]:
@@ -172,10 +208,12 @@ def _look_at_object(thing: Any) -> tuple[str, dict[str, Any]]:
 def _look_at_function(function: FunctionType) -> tuple[str, dict[str, Any]]:
     """Its code, and what it refers to; of an installed package's the name only."""
     name, parts, code = function.__qualname__, dict(vars(function)), function.__code__
-    if _is_installed(function.__globals__["__name__"]):
+    around = function.__globals__
+    if _is_installed(around.get("__name__") or ""):
         return f"{function.__module__}.{name}", parts
     parts |= {"defaults": function.__defaults__, "keywords": function.__kwdefaults__}
-    parts |= {key: function.__globals__[key] for key in sorted(_globals(code)) if key in function.__globals__}
+    referred = {key: around[key] for key in sorted(_globals(code)) if key in around}
+    parts |= referred | _in_modules(referred | _imported(code, around.get("__package__")), _names(code))
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
     parts |= {key: cell.cell_contents for key, cell in cells if cell != CellType()}  # an empty one is set later
     return f"{name} #{digest(_operations(code, function.__doc__))}", parts
@@ -184,8 +222,11 @@ def _look_at_function(function: FunctionType) -> tuple[str, dict[str, Any]]:
 def _is_installed(module: str) -> bool:
     """Whether code is told by its version: the standard library's, ours, or an installed package's."""
     top = module.partition(".")[0]
-    file = getattr(sys.modules.get(top), "__file__", None) or ""
-    return top in ("ebmm", *sys.stdlib_module_names) or (top != "__main__" and "-packages" in file)
+    if top in ("", "__main__"):
+        return False
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in (module, top)]
+    files += [] if top in sys.modules else [getattr(find_spec(top), "origin", None)]
+    return top in ("ebmm", *sys.stdlib_module_names) or any(file and file.startswith(INSTALLED) for file in files)
 
 
 def _operations(code: CodeType, documentation: str | None = None) -> list[Any]:
@@ -200,3 +241,37 @@ def _operations(code: CodeType, documentation: str | None = None) -> list[Any]:
 def _globals(code: CodeType) -> set[str]:
     own = {one.argval for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
     return own.union(*(_globals(one) for one in code.co_consts if isinstance(one, CodeType)))
+
+
+def _names(code: CodeType) -> set[str]:
+    """All names in the code, those of attributes too."""
+    return set(code.co_names).union(*(_names(one) for one in code.co_consts if isinstance(one, CodeType)))
+
+
+def _imported(code: CodeType, package: str | None) -> dict[str, ModuleType]:
+    """The user's own modules that a function imports when it runs."""
+    found: dict[str, ModuleType] = {}
+    steps = list(dis.get_instructions(code))
+    for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
+        if step.opname == "IMPORT_NAME":
+            module = "." * level.argval + step.argval
+            for name in (module, *(f"{module.rstrip('.')}.{one}" for one in names.argval or ())):
+                with suppress(Exception):  # no module, or one that the function does without
+                    name = resolve_name(name, package)
+                    found |= {} if _is_installed(name) else {name: import_module(name)}
+    for one in code.co_consts:
+        found |= _imported(one, package) if isinstance(one, CodeType) else {}
+    return found
+
+
+def _in_modules(things: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    """What of some names the user's own modules among some things hold, and those in them."""
+    modules = [(key, thing) for key, thing in things.items() if isinstance(thing, ModuleType)]
+    passed, found = set(), dict[str, Any]()
+    for key, module in modules:
+        if module not in passed and not _is_installed(module.__name__):
+            passed.add(module)
+            inside = {f"{key}.{name}": vars(module)[name] for name in sorted(names) if name in vars(module)}
+            modules += [(name, part) for name, part in inside.items() if isinstance(part, ModuleType)]
+            found |= inside
+    return found
