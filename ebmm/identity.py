@@ -5,14 +5,11 @@ from __future__ import annotations
 import copyreg
 import dis
 import hashlib
-import os
-import site
 import sys
-import sysconfig
 from contextlib import suppress
 from functools import cached_property
-from importlib import import_module
 from importlib.util import find_spec, resolve_name
+from pathlib import Path
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -25,8 +22,13 @@ from ebmm.tasks import LazyImages
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 MOST = 40  # elements of a list, or characters of a text, beyond which a digest stands for them
 OF_EVERY_MODULE = vars(nn.Module()).keys()
-PLACES = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib"), *site.getsitepackages()]
-INSTALLED = tuple(os.path.join(place, "") for place in [*PLACES, site.getusersitepackages()])
+HOOKS = (
+    "_forward_pre_hooks",
+    "_forward_hooks",
+    "_backward_pre_hooks",
+    "_backward_hooks",
+    "_post_accumulate_grad_hooks",
+)
 NO_NUMBERS = {"__init__", "__post_init__", "__repr__", "__str__", "__eq__", "__hash__", "__setattr__", "__delattr__"}
 
 
@@ -47,9 +49,7 @@ def identity_of(**things: object) -> dict[str, str]:
         try:
             walk.tell(name, thing)
         except RecursionError as error:
-            raise ValueError(
-                f"{name} holds things nested too deep for a checkpoint: hold them in flat lists"
-            ) from error
+            raise ValueError(f"{name} is nested too deep to be told in a checkpoint: flatten its lists") from error
     return walk.told
 
 
@@ -125,10 +125,8 @@ class _Walk:
         kind = type(thing)
         if isinstance(thing, Tensor):
             text = f"{thing.dtype} {tuple(thing.shape)}{' trained' if thing.requires_grad else ''}"
-            hooks = _hooks(thing, "_backward_hooks", "_post_accumulate_grad_hooks")
-            return text if id(thing) in self.trained else f"{text} #{digest(thing)}", {
-                f".{key}": part for key, part in hooks.items()
-            }
+            text = text if id(thing) in self.trained else f"{text} #{digest(thing)}"
+            return text, {f".{key}": part for key, part in _hooks(thing).items()}
         if kind in (numpy.ndarray, numpy.memmap) and not thing.dtype.hasobject:
             return f"array of {thing.dtype} {thing.shape} #{digest(thing)}", {}
         if isinstance(thing, torch.Generator):
@@ -162,7 +160,8 @@ class _Walk:
 
     def _tell_code_of(self, kind: type) -> None:
         """The functions and constants of a class, if it is the user's own."""
-        if kind in self.classes or _is_installed(kind.__module__):
+        nowhere = vars(kind).get("__module__") == "builtins"  # made by exec
+        if kind in self.classes or (_is_installed(kind.__module__) and not nowhere):
             return
         self.classes.add(kind)
         for key, value in vars(kind).items():
@@ -177,12 +176,11 @@ def _look_at_module(module: nn.Module) -> tuple[str, dict[str, Any]]:
         parts |= dict(inside.items())
     if isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)):
         parts["code"] = module.code
-    hooks = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
-    return type(module).__qualname__, parts | _hooks(module, *hooks)
+    return type(module).__qualname__, parts | _hooks(module)
 
 
-def _hooks(thing: Tensor | nn.Module, *kinds: str) -> dict[str, Any]:
-    hooks = [hook for kind in kinds for hook in (getattr(thing, kind, None) or {}).values()]
+def _hooks(thing: Tensor | nn.Module) -> dict[str, Any]:
+    hooks = [hook for kind in HOOKS for hook in (getattr(thing, kind, None) or {}).values()]
     return {"hooks": hooks} if hooks else {}
 
 
@@ -208,12 +206,10 @@ def _look_at_object(thing: Any) -> tuple[str, dict[str, Any]]:
 def _look_at_function(function: FunctionType) -> tuple[str, dict[str, Any]]:
     """Its code, and what it refers to; of an installed package's the name only."""
     name, parts, code = function.__qualname__, dict(vars(function)), function.__code__
-    around = function.__globals__
-    if _is_installed(around.get("__name__") or ""):
+    if _is_installed(function.__globals__.get("__name__") or ""):
         return f"{function.__module__}.{name}", parts
     parts |= {"defaults": function.__defaults__, "keywords": function.__kwdefaults__}
-    referred = {key: around[key] for key in sorted(_globals(code)) if key in around}
-    parts |= referred | _in_modules(referred | _imported(code, around.get("__package__")), _names(code))
+    parts |= _referred(function)
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
     parts |= {key: cell.cell_contents for key, cell in cells if cell != CellType()}  # an empty one is set later
     return f"{name} #{digest(_operations(code, function.__doc__))}", parts
@@ -226,7 +222,8 @@ def _is_installed(module: str) -> bool:
         return False
     files = [getattr(sys.modules.get(name), "__file__", None) for name in (module, top)]
     files += [] if top in sys.modules else [getattr(find_spec(top), "origin", None)]
-    return top in ("ebmm", *sys.stdlib_module_names) or any(file and file.startswith(INSTALLED) for file in files)
+    folders = {folder for file in files if file for folder in Path(file).parts}
+    return top in ("ebmm", *sys.stdlib_module_names) or not folders.isdisjoint({"site-packages", "dist-packages"})
 
 
 def _operations(code: CodeType, documentation: str | None = None) -> list[Any]:
@@ -238,40 +235,30 @@ def _operations(code: CodeType, documentation: str | None = None) -> list[Any]:
     return [code.co_code, code.co_names, constants]
 
 
-def _globals(code: CodeType) -> set[str]:
-    own = {one.argval for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return own.union(*(_globals(one) for one in code.co_consts if isinstance(one, CodeType)))
-
-
-def _names(code: CodeType) -> set[str]:
-    """All names in the code, those of attributes too."""
-    return set(code.co_names).union(*(_names(one) for one in code.co_consts if isinstance(one, CodeType)))
-
-
-def _imported(code: CodeType, package: str | None) -> dict[str, ModuleType]:
-    """The user's own modules that a function imports when it runs."""
-    found: dict[str, ModuleType] = {}
-    steps = list(dis.get_instructions(code))
-    for level, names, step in zip(steps, steps[1:], steps[2:], strict=False):
+def _referred(function: FunctionType) -> dict[str, Any]:
+    """The globals in its code, and all named there of the user's own modules, those it imports itself too."""
+    around, codes = function.__globals__, _codes(function.__code__)
+    names = sorted({name for code in codes for name in code.co_names})
+    steps = [step for code in codes for step in dis.get_instructions(code)]
+    own = sorted({step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")})
+    found = {key: around[key] for key in own if key in around}
+    modules = [(key, part) for key, part in found.items() if isinstance(part, ModuleType)]
+    for level, wanted, step in zip(steps, steps[1:], steps[2:], strict=False):
         if step.opname == "IMPORT_NAME":
-            module = "." * level.argval + step.argval
-            for name in (module, *(f"{module.rstrip('.')}.{one}" for one in names.argval or ())):
-                with suppress(Exception):  # no module, or one that the function does without
-                    name = resolve_name(name, package)
-                    found |= {} if _is_installed(name) else {name: import_module(name)}
-    for one in code.co_consts:
-        found |= _imported(one, package) if isinstance(one, CodeType) else {}
-    return found
-
-
-def _in_modules(things: dict[str, Any], names: set[str]) -> dict[str, Any]:
-    """What of some names the user's own modules among some things hold, and those in them."""
-    modules = [(key, thing) for key, thing in things.items() if isinstance(thing, ModuleType)]
-    passed, found = set(), dict[str, Any]()
+            with suppress(Exception):  # what is not there, the function does without
+                name = resolve_name("." * level.argval + step.argval, around.get("__package__"))
+                if not _is_installed(name):
+                    modules.append((name, __import__(name, fromlist=wanted.argval or ("__name__",))))
+    passed = set()
     for key, module in modules:
         if module not in passed and not _is_installed(module.__name__):
             passed.add(module)
-            inside = {f"{key}.{name}": vars(module)[name] for name in sorted(names) if name in vars(module)}
+            inside = {f"{key}.{name}": vars(module)[name] for name in names if name in vars(module)}
             modules += [(name, part) for name, part in inside.items() if isinstance(part, ModuleType)]
             found |= inside
     return found
+
+
+def _codes(code: CodeType) -> list[CodeType]:
+    """A function's code and that of all functions in it."""
+    return [code, *(inner for one in code.co_consts if isinstance(one, CodeType) for inner in _codes(one))]
