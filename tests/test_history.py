@@ -436,8 +436,9 @@ def test_weights_loaded_into_the_model_of_a_run_are_not_overwritten(tmp_path):
     path, run = tmp_path / "run.training", {"steps": 6, "memories": 2, "save_every": 2} | QUIET
     model, task = predictive(), Task(RandomBits(8), Interrupts(0), 2)
     with pytest.raises(KeyboardInterrupt):
-        fit(model, Task(RandomBits(8), Interrupts(9), 2), checkpoint=path, **run)
+        fit(model, Task(RandomBits(8), Interrupts(7), 2), checkpoint=path, **run)
     left = {name: value.clone() for name, value in model.state_dict().items()}
+    assert not torch.equal(left["raw_read_rate"], torch.load(path)["model"]["raw_read_rate"])
     for _ in range(2):  # a refusal is no sitting
         model.load_state_dict(predictive(seed=7).state_dict())
         assert "start values of" in refused(path, model, task, **run)
