@@ -22,13 +22,7 @@ from ebmm.tasks import LazyImages
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 MOST = 40  # elements of a list, or characters of a text, beyond which a digest stands for them
 OF_EVERY_MODULE = vars(nn.Module()).keys()
-HOOKS = (
-    "_forward_pre_hooks",
-    "_forward_hooks",
-    "_backward_pre_hooks",
-    "_backward_hooks",
-    "_post_accumulate_grad_hooks",
-)
+HOOKS = [f"_{when}_hooks" for when in ("forward_pre", "forward", "backward_pre", "backward", "post_accumulate_grad")]
 NO_NUMBERS = {"__init__", "__post_init__", "__repr__", "__str__", "__eq__", "__hash__", "__setattr__", "__delattr__"}
 
 
