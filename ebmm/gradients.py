@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+from contextlib import suppress
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +19,7 @@ from ebmm.tasks import Batch, Task
 SMALL = 200_000  # parameters up to which fit asks by itself
 TOLERANCE = 1e-5  # right gradients come to 1e-7
 WRONG_IN_THIRD_DERIVATIVES = {"layer_norm", "instance_norm"}
+ALL_THE_SAME = "If it is meant so, as in straight-through estimates: fit(..., check_gradients=False)"
 
 
 class GradientError(ValueError):
@@ -71,26 +73,42 @@ def check_gradients(model: TrainableMemory, task: Task, *, seed: int = 0) -> flo
 
 
 def check_before_training(model: TrainableMemory, batch: Batch, asked: bool | None) -> None:
-    """What :func:`ebmm.fit` does with its first batch; ``None`` asks small models with layers of a user's own."""
-    if asked or (asked is None and _is_small(model, batch) and not _is_known(model)):
+    """What :func:`ebmm.fit` does with its first batch; ``None`` asks models with layers of a user's own.
+
+    Large ones, and those whose error is not to be had, are asked which functions they call.
+    """
+    if asked is False or not isinstance(model, nn.Module) or (asked is None and _is_known(model)):
+        return
+    few = Batch(*(tensor[:2, :3] for tensor in batch))
+    if asked or _is_small(model, batch):
         try:
-            _error_on(model, Batch(*(tensor[:2, :3] for tensor in batch)))
+            _error_on(model, few)
+            return
         except Exception as error:  # such as constants of float32: no fault, or one that training runs into as well
             if asked or isinstance(error, GradientError):
                 raise
+    with torch.random.fork_rng([]), _Spy() as spy, suppress(Exception):
+        reconstruction_loss(copy.deepcopy(model).to("cpu").train(), few.to("cpu"))
+    if getattr(model, "gradient_term", True) and (fault := _known_fault(spy)):
+        raise GradientError(f"the meta-gradient of {kind(model)} is wrong: {fault}. {ALL_THE_SAME}")
 
 
-def _is_small(model: object, batch: Batch) -> bool:
-    parameters = model.parameters() if isinstance(model, nn.Module) else ()
-    return sum(parameter.numel() for parameter in parameters) <= SMALL and batch.patterns[0, 0].numel() <= 1024
+def _is_small(model: nn.Module, batch: Batch) -> bool:
+    return sum(parameter.numel() for parameter in model.parameters()) <= SMALL and batch.patterns[0, 0].numel() <= 1024
 
 
 def _is_known(model: object) -> bool:
     """Whether our tests cover its gradients: all but those of energies with layers of a user's own."""
     if not isinstance(model, EBMM):
         return True
-    packages = {type(module).__module__.partition(".")[0] for module in model.energy_network.modules()}
-    return packages <= {"ebmm", "torch"} and type(model.energy_network).__module__.startswith("ebmm.")
+    if not type(model.energy_network).__module__.startswith("ebmm."):
+        return False
+    return all(
+        type(module).__module__.startswith(("ebmm.", "torch."))
+        and not isinstance(module, (nn.LayerNorm, nn.modules.instancenorm._InstanceNorm))
+        and not (module._forward_pre_hooks or module._forward_hooks or "forward" in vars(module))
+        for module in model.energy_network.modules()
+    )
 
 
 def _error_on(model: TrainableMemory, batch: Batch, seed: int = 0) -> float:
@@ -136,14 +154,17 @@ def _error_on(model: TrainableMemory, batch: Batch, seed: int = 0) -> float:
             loss_at(start)
     if spy.rounded:
         raise ValueError("the gradient cannot be checked: the energy rounds to float32, and float64 is needed")
-    cause = "look for detach() and autograd functions of your own in the energy"
-    for name in WRONG_IN_THIRD_DERIVATIVES & spy.called:
-        way_out = "ebmm.layers.LayerNorm, nn.RMSNorm or nn.GroupNorm(1, ...), or gradient_term=False"
-        cause = f"{name} of PyTorch is wrong in third derivatives: use {way_out}"
+    cause = _known_fault(spy) or "look for detach() and autograd functions of your own in the energy"
     raise GradientError(
         f"the meta-gradient of {kind(model)} differs from difference quotients by {min(found):.1g} of its "
-        f"size: {cause}. If it is meant so, as in straight-through estimates: fit(..., check_gradients=False)"
+        f"size: {cause}. {ALL_THE_SAME}"
     )
+
+
+def _known_fault(spy: _Spy) -> str:
+    wrong = " and ".join(sorted(WRONG_IN_THIRD_DERIVATIVES & spy.called))
+    way_out = "ebmm.layers.LayerNorm, nn.RMSNorm or nn.GroupNorm(1, ...), or gradient_term=False"
+    return wrong and f"{wrong} of PyTorch is wrong in third derivatives: use {way_out}"
 
 
 class _Spy(TorchFunctionMode):

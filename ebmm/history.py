@@ -5,8 +5,8 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Mapping
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import ClassVar
@@ -78,8 +78,9 @@ class History:
 class Checkpoint:
     """The file that a run is saved to and goes on from; without a path nothing is saved."""
 
-    # Where each model of this session is saved, and what it began with: it may go on with its own run.
-    begun: ClassVar[WeakKeyDictionary[nn.Module, tuple[Path, dict[str, str]]]] = WeakKeyDictionary()
+    # Where each model of this session is saved, what it began with, and what it was left with: it may go on with its
+    # own run where nobody has changed it since.
+    begun: ClassVar[WeakKeyDictionary[nn.Module, tuple[Path, dict[str, str], dict[str, str]]]] = WeakKeyDictionary()
 
     def __init__(
         self,
@@ -91,18 +92,27 @@ class Checkpoint:
         generator: Generator,
     ):
         self.path = None if path is None else Path(path).resolve()
-        self.model, self.optimiser, self.generator = model, optimiser, generator
+        self.model, self.optimiser, self.generator, self.holds_run = model, optimiser, generator, False
         if self.path is not None:
-            where, start = self.begun.get(model, (None, {}))
-            if where != self.path or not self.path.exists():
-                start = _digests_of(model)
+            if self.path.is_dir():
+                raise ValueError(f"checkpoint {self.path} is a folder: name a file")
+            now = _digests_of(model)
+            where, start, left = self.begun.get(model, (None, {}, {}))
+            if where != self.path or left != now or not self.path.exists():
+                start = now
             torch_version, python = torch.__version__.partition("+")[0], "{}.{}".format(*sys.version_info)
             versions = {"ebmm": VERSION, "torch": torch_version, "python": python}
             self.run = {"identity": identity_of(**settings, task=task, model=model, **versions), "start": start}
 
-    def lock(self, needed: bool) -> AbstractContextManager:
-        """Keeps the file from other runs."""
-        return files.locked(self.path) if needed and self.path is not None else nullcontext()
+    @contextmanager
+    def sitting(self, alone: bool) -> Iterator[None]:
+        """Keeps the file from other runs, and notes at the end what the model is left with."""
+        with files.locked(self.path) if alone and self.path is not None else nullcontext():
+            try:
+                yield
+            finally:
+                if self.path is not None and self.holds_run:
+                    self.begun[self.model] = self.path, self.run["start"], _digests_of(self.model)
 
     def load(self) -> History | None:
         """Set everything to where it was saved, and return the history; ``None`` where nothing is saved yet."""
@@ -132,7 +142,7 @@ class Checkpoint:
                 f"or call fit as it was called there, with a model built as there"
             )
         self.run["start"] = state["start"]
-        self.begun[self.model] = self.path, state["start"]
+        self.holds_run = True
         self.model.load_state_dict(model)
         self.optimiser.load_state_dict(optimiser)
         self.generator.set_state(generator)
@@ -143,7 +153,6 @@ class Checkpoint:
         """Save all that the next step depends on, with the state ``drawn`` of the generator."""
         if self.path is None:
             return
-        self.begun[self.model] = self.path, self.run["start"]
         state = self.run | {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
@@ -156,6 +165,7 @@ class Checkpoint:
         try:
             with files.replacing(self.path) as beside:
                 beside.write_bytes(packed.getbuffer())
+            self.holds_run = True
         except OSError as error:
             raise OSError(
                 f"{self.path} could not be saved ({error.strerror or error}); what was saved there before is kept, "

@@ -6,7 +6,10 @@ import copyreg
 import dis
 import hashlib
 import sys
+from contextlib import suppress
 from functools import cached_property
+from importlib.util import find_spec, resolve_name
+from pathlib import Path
 from types import CellType, CodeType, FunctionType, ModuleType
 from typing import Any
 
@@ -19,6 +22,7 @@ from ebmm.tasks import LazyImages
 PLAIN = (type(None), bool, int, float, complex, str, bytes, type(Ellipsis))
 MOST = 40  # elements of a list, or characters of a text, beyond which a digest stands for them
 OF_EVERY_MODULE = vars(nn.Module()).keys()
+HOOKS = [f"_{when}_hooks" for when in ("forward_pre", "forward", "backward_pre", "backward", "post_accumulate_grad")]
 NO_NUMBERS = {"__init__", "__post_init__", "__repr__", "__str__", "__eq__", "__hash__", "__setattr__", "__delattr__"}
 
 
@@ -36,7 +40,10 @@ def identity_of(**things: object) -> dict[str, str]:
     models = [thing for thing in things.values() if isinstance(thing, nn.Module)]
     walk = _Walk({id(tensor) for model in models for tensor in model.state_dict(keep_vars=True).values()})
     for name, thing in things.items():
-        walk.tell(name, thing)
+        try:
+            walk.tell(name, thing)
+        except RecursionError as error:
+            raise ValueError(f"{name} is nested too deep to be told in a checkpoint: flatten its lists") from error
     return walk.told
 
 
@@ -100,24 +107,36 @@ class _Walk:
         inside, self.told = self.told, before
         return inside
 
+    def _alone(self, part: Any) -> dict[str, str]:
+        """What is told of a member of a set, or a key, whichever comes first."""
+        walk = _Walk(self.trained)
+        walk.seen, walk.classes = {**self.seen}, {*self.classes}
+        walk.tell("", part)
+        return walk.told
+
     def _look_at(self, thing: Any) -> tuple[str, dict[str, Any]]:
         """A text for a thing itself, and its parts."""
         kind = type(thing)
         if isinstance(thing, Tensor):
             text = f"{thing.dtype} {tuple(thing.shape)}{' trained' if thing.requires_grad else ''}"
-            return text if id(thing) in self.trained else f"{text} #{digest(thing)}", {}
+            text = text if id(thing) in self.trained else f"{text} #{digest(thing)}"
+            return text, {f".{key}": part for key, part in _hooks(thing).items()}
         if kind in (numpy.ndarray, numpy.memmap) and not thing.dtype.hasobject:
             return f"array of {thing.dtype} {thing.shape} #{digest(thing)}", {}
         if isinstance(thing, torch.Generator):
             return f"Generator #{digest(thing.get_state())}", {}
         if isinstance(thing, (set, frozenset)):
-            return f"{kind.__name__} #{digest(sorted(repr(self._apart({'': part})) for part in thing))}", {}
+            return f"{kind.__name__} #{digest(sorted(repr(self._alone(part)) for part in thing))}", {}
         if isinstance(thing, (torch.device, ModuleType)):
             return kind.__name__, {}
         if isinstance(thing, type):
             return thing.__qualname__, {}
         if kind is dict:
-            return "dict", {f"[{key!r}]": part for key, part in thing.items()}
+            parts = {f"[{key!r}]": part for key, part in thing.items() if type(key) in PLAIN}
+            for key, part in thing.items():
+                if type(key) not in PLAIN:  # its repr may hold an address
+                    parts.setdefault(f"[{type(key).__name__} #{digest(self._alone(key))}]", []).append(part)
+            return "dict", parts
         if kind in (list, tuple):
             return kind.__name__, {f"[{place}]": part for place, part in enumerate(thing)}
         if isinstance(thing, FunctionType):
@@ -129,12 +148,14 @@ class _Walk:
             f".{key}": part
             for key, part in parts.items()
             if not (ours and str(key).startswith("_"))  # caches, or what follows from other attributes
+            and not str(key).startswith("_torchdynamo")  # the same once more, and a number that no other process has
             and not isinstance(getattr(kind, str(key), None), cached_property)
         }
 
     def _tell_code_of(self, kind: type) -> None:
         """The functions and constants of a class, if it is the user's own."""
-        if kind in self.classes or _is_installed(kind.__module__):
+        nowhere = vars(kind).get("__module__") == "builtins"  # made by exec
+        if kind in self.classes or (_is_installed(kind.__module__) and not nowhere):
             return
         self.classes.add(kind)
         for key, value in vars(kind).items():
@@ -144,10 +165,17 @@ class _Walk:
 
 
 def _look_at_module(module: nn.Module) -> tuple[str, dict[str, Any]]:
-    hooks = [*module._forward_pre_hooks.values(), *module._forward_hooks.values()]
     parts = {key: value for key, value in vars(module).items() if key not in OF_EVERY_MODULE}
-    parts |= module._parameters | module._buffers | module._modules | ({"hooks": hooks} if hooks else {})
-    return type(module).__qualname__, parts
+    for inside in (module._parameters, module._buffers, module._modules):
+        parts |= dict(inside.items())
+    if isinstance(module, (torch.jit.ScriptModule, torch.fx.GraphModule)):
+        parts["code"] = module.code
+    return type(module).__qualname__, parts | _hooks(module)
+
+
+def _hooks(thing: Tensor | nn.Module) -> dict[str, Any]:
+    hooks = [hook for kind in HOOKS for hook in (getattr(thing, kind, None) or {}).values()]
+    return {"hooks": hooks} if hooks else {}
 
 
 def _look_at_object(thing: Any) -> tuple[str, dict[str, Any]]:
@@ -172,10 +200,10 @@ def _look_at_object(thing: Any) -> tuple[str, dict[str, Any]]:
 def _look_at_function(function: FunctionType) -> tuple[str, dict[str, Any]]:
     """Its code, and what it refers to; of an installed package's the name only."""
     name, parts, code = function.__qualname__, dict(vars(function)), function.__code__
-    if _is_installed(function.__globals__["__name__"]):
+    if _is_installed(function.__globals__.get("__name__") or ""):
         return f"{function.__module__}.{name}", parts
     parts |= {"defaults": function.__defaults__, "keywords": function.__kwdefaults__}
-    parts |= {key: function.__globals__[key] for key in sorted(_globals(code)) if key in function.__globals__}
+    parts |= _referred(function)
     cells = zip(code.co_freevars, function.__closure__ or (), strict=True)
     parts |= {key: cell.cell_contents for key, cell in cells if cell != CellType()}  # an empty one is set later
     return f"{name} #{digest(_operations(code, function.__doc__))}", parts
@@ -184,8 +212,12 @@ def _look_at_function(function: FunctionType) -> tuple[str, dict[str, Any]]:
 def _is_installed(module: str) -> bool:
     """Whether code is told by its version: the standard library's, ours, or an installed package's."""
     top = module.partition(".")[0]
-    file = getattr(sys.modules.get(top), "__file__", None) or ""
-    return top in ("ebmm", *sys.stdlib_module_names) or (top != "__main__" and "-packages" in file)
+    if top in ("", "__main__"):
+        return False
+    files = [getattr(sys.modules.get(name), "__file__", None) for name in (module, top)]
+    files += [] if top in sys.modules else [getattr(find_spec(top), "origin", None)]
+    folders = {folder for file in files if file for folder in Path(file).parts}
+    return top in ("ebmm", *sys.stdlib_module_names) or not folders.isdisjoint({"site-packages", "dist-packages"})
 
 
 def _operations(code: CodeType, documentation: str | None = None) -> list[Any]:
@@ -197,6 +229,30 @@ def _operations(code: CodeType, documentation: str | None = None) -> list[Any]:
     return [code.co_code, code.co_names, constants]
 
 
-def _globals(code: CodeType) -> set[str]:
-    own = {one.argval for one in dis.get_instructions(code) if one.opname in ("LOAD_GLOBAL", "LOAD_NAME")}
-    return own.union(*(_globals(one) for one in code.co_consts if isinstance(one, CodeType)))
+def _referred(function: FunctionType) -> dict[str, Any]:
+    """The globals in its code, and all named there of the user's own modules, those it imports itself too."""
+    around, codes = function.__globals__, _codes(function.__code__)
+    names = sorted({name for code in codes for name in code.co_names})
+    steps = [step for code in codes for step in dis.get_instructions(code)]
+    own = sorted({step.argval for step in steps if step.opname in ("LOAD_GLOBAL", "LOAD_NAME")})
+    found = {key: around[key] for key in own if key in around}
+    modules = [(key, part) for key, part in found.items() if isinstance(part, ModuleType)]
+    for level, wanted, step in zip(steps, steps[1:], steps[2:], strict=False):
+        if step.opname == "IMPORT_NAME":
+            with suppress(Exception):  # what is not there, the function does without
+                name = resolve_name("." * level.argval + step.argval, around.get("__package__"))
+                if not _is_installed(name):
+                    modules.append((name, __import__(name, fromlist=wanted.argval or ("__name__",))))
+    passed = set()
+    for key, module in modules:
+        if module not in passed and not _is_installed(module.__name__):
+            passed.add(module)
+            inside = {f"{key}.{name}": vars(module)[name] for name in names if name in vars(module)}
+            modules += [(name, part) for name, part in inside.items() if isinstance(part, ModuleType)]
+            found |= inside
+    return found
+
+
+def _codes(code: CodeType) -> list[CodeType]:
+    """A function's code and that of all functions in it."""
+    return [code, *(inner for one in code.co_consts if isinstance(one, CodeType) for inner in _codes(one))]

@@ -7,12 +7,12 @@ import os
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, distributed, nn
 
-from ebmm.given import kind, real, whole
+from ebmm.given import kind, real, warned_of_global_draws, whole
 from ebmm.gradients import check_before_training, reconstruction_loss
 from ebmm.history import Checkpoint, History
 from ebmm.machine import PRECISIONS, _tf32, dtype_for, pick_device, rank_and_processes
@@ -72,11 +72,11 @@ def fit(
             (:class:`ebmm.energies.CompressedDenseEnergy`), nor bfloat16 where equations are solved
             (:class:`ebmm.baselines.kanerva.KanervaMachine`, cosine below 0.5).
         check_gradients: ask :func:`ebmm.check_gradients` before the first step; ``None`` asks where an energy has
-            layers of your own and at most 200 000 parameters.
+            layers of your own; of above 200 000 parameters only for PyTorch's functions known to be wrong.
 
     Raises:
         TrainingError: too many non-finite steps in a row. GradientError: PyTorch's meta-gradient is wrong.
-        ValueError: a checkpoint of another run or not the same in all processes.
+        ValueError: a checkpoint of another run, a folder, or not the same in all processes.
         OSError: the checkpoint cannot be written, or, a ``TimeoutError``, another process trains with it.
 
     Example:
@@ -119,13 +119,14 @@ def fit(
 
     from tqdm import tqdm
 
-    with saved.lock(rank == 0), _in_training(model), _tf32(where, precision == "tf32"):
+    with saved.sitting(rank == 0), _in_training(model), _tf32(where, precision == "tf32"):
         history = saved.load() or History(metric=task.metric)
         begun, earlier, start = len(history.rows), history.seconds, time.monotonic()
         loss_of = _shared(_Loss(model, where, precision), begun, processes, checkpoint)
         if begun == steps:
             return history
-        first = draw()
+        with nullcontext() if checkpoint is None else warned_of_global_draws():
+            first = draw()
         if begun == 0:
             check_before_training(model, first[0], check_gradients)
         batches, skipped_in_a_row = _drawn_ahead(draw, first, steps - begun), 0

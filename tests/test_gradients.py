@@ -1,6 +1,7 @@
 """Meta-gradients that are right pass, those that PyTorch gets wrong are found."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -195,7 +196,7 @@ def test_fit_asks_energies_of_a_users_own_before_a_run_begins(monkeypatch, tmp_p
     fit(ours, TASK, **run)
     fit(baselines.KanervaMachine(6, 3, 4), TASK, **run)
     fit(own, TASK, check_gradients=False, **run)
-    fit(EBMM(Own(torch.sin, width=40_000), recompute=True), TASK, **run)
+    fit(EBMM(Own(torch.sin, width=26_000), recompute=True), TASK, **run)
     assert asked == []
     fit(own, TASK, checkpoint=tmp_path / "run.training", **run)
     assert asked == [(2, 3, 6)]
@@ -205,6 +206,41 @@ def test_fit_asks_energies_of_a_users_own_before_a_run_begins(monkeypatch, tmp_p
     ours.energy_network.hidden = nn.Sequential(ours.energy_network.hidden, WithOwnLayer())
     fit(ours, TASK, **run)
     assert len(asked) == 3
+
+
+CHANGES = {
+    "hook": lambda energy: energy.register_forward_hook(lambda module, x, value: value),
+    "hook before": lambda energy: energy.hidden.register_forward_pre_hook(lambda module, x: x),
+    "forward": lambda energy: setattr(energy, "forward", partial(type(energy).forward, energy)),
+    "norm": lambda energy: setattr(energy, "hidden", nn.Sequential(energy.hidden, nn.LayerNorm(128))),
+}
+
+
+@pytest.mark.parametrize("kind", CHANGES)
+def test_fit_asks_our_energies_too_where_somebody_changed_them(kind, monkeypatch):
+    asked = []
+    monkeypatch.setattr("ebmm.gradients._error_on", lambda model, batch: asked.append(model))
+    model = EBMM(energies.MLPEnergy(6, 4))
+    CHANGES[kind](model.energy_network)
+    fit(model, TASK, 1, **QUIET)
+    assert asked == [model]
+
+
+NOT_ASKED = {
+    "rounds": lambda **options: EBMM(Own(lambda h: F.layer_norm(h.float(), (5,))), write_rate=0.05, **options),
+    "large": lambda **options: EBMM(Own(lambda h: F.layer_norm(h, h.shape[-1:]), 26_000), write_rate=0.01, **options),
+}
+
+
+@pytest.mark.parametrize("kind", NOT_ASKED)
+def test_known_faults_are_refused_where_the_error_is_not_to_be_had(kind):
+    torch.manual_seed(0)
+    with pytest.raises(
+        GradientError, match="of EBMM is wrong: layer_norm of PyTorch is wrong in third derivatives: use"
+    ):
+        fit(NOT_ASKED[kind](), TASK, 2, **QUIET)
+    for options, asked in (({"gradient_term": False}, None), ({}, False)):
+        assert len(fit(NOT_ASKED[kind](**options), TASK, 1, check_gradients=asked, **QUIET).rows) == 1
 
 
 class WithOwnLayer(nn.Module):

@@ -1,6 +1,8 @@
 """What a run is, and the checkpoint that it goes on from."""
 
+import enum
 import functools
+import importlib
 import json
 import os
 import re
@@ -95,6 +97,32 @@ def with_hook(hook):
     return model
 
 
+def with_gradient_hook(kind):
+    def model_with(factor):
+        model = own()
+        for parameter in model.energy_network.b.parameters():
+            getattr(parameter, kind)(lambda gradient: gradient * factor)
+        return model
+
+    return model_with
+
+
+def with_backward_hook(hook):
+    model = own()
+    model.energy_network.a.register_full_backward_hook(hook)
+    return model
+
+
+class Twice(nn.Module):
+    def forward(self, x):
+        return 2 * x
+
+
+class Thrice(nn.Module):
+    def forward(self, x):
+        return 3 * x
+
+
 def frozen(model):
     model.energy_network.b.requires_grad_(False)
 
@@ -116,6 +144,13 @@ DIFFERENT = {
     "tensors": (lambda t: own(shift=t), (torch.ones(3),), (torch.zeros(3),), r"shift\[0\]: other content"),
     "long list": (lambda t: own(shift=t), list(range(99)), [*range(98), 7], "shift: other content"),
     "set": (lambda t: own(shift=t), {"a", "b"}, {"a", "c"}, "shift: other content"),
+    "keys": (lambda f: own(shift={f: 1, torch.tanh: 2}), shifted, another_shifted, "shift.* #.*: list there, nothing"),
+    "equal keys": (lambda by: own(shift={scaled(1): 1, scaled(1): by}), 2, 3, r"shift.* #.*\[1\]: 2 there, 3 here"),
+    "gradient hook": (with_gradient_hook("register_hook"), 0.5, 0.1, "weight.hooks.*factor: 0.5 there, 0.1 here"),
+    "accumulated": (with_gradient_hook("register_post_accumulate_grad_hook"), 0.5, 0.1, "bias.hooks.*factor: 0.5"),
+    "backward hook": (with_backward_hook, lambda *_: None, lambda m, x, y: x, "energy_network.a.hooks"),
+    "scripted": (lambda f: own(activation=torch.jit.script(f)), nn.SiLU(), nn.Tanh(), "activation"),
+    "traced": (lambda f: own(activation=torch.fx.symbolic_trace(f)), Twice(), Thrice(), "activation.code"),
     "hook": (with_hook, lambda *_: None, lambda m, x, y: y * 2, "hooks"),
     "parametrised": (own, None, lambda m: weight_norm(m.energy_network.a), "energy_network.a: Linear there, Param"),
     "rows": (lambda n: KanervaMachine(8, n, 3), 2, 3, "other|there"),
@@ -160,6 +195,58 @@ def test_a_global_that_a_function_refers_to_counts(monkeypatch):
     there = identity_of(source=shifted)
     monkeypatch.setitem(globals(), "SHIFT", 0.5)
     assert differences(there, identity_of(source=shifted)) == ["source.SHIFT: 0.25 there, 0.5 here"]
+
+
+def folder_of_modules(folder, monkeypatch):
+    """A package of a user's own, in a folder whose name is like that of installed ones."""
+    place = folder / "my-packages"
+    (place / "rooms").mkdir(parents=True)
+    (place / "constants.py").write_text("BETA, UNUSED = 2.0, 1\n")
+    (place / "rooms" / "__init__.py").write_text("")
+    (place / "rooms" / "inner.py").write_text("import constants\nSHIFT = 1.0\ndef bend(x): return x.tanh() + SHIFT\n")
+    (place / "rooms" / "outer.py").write_text(
+        "import rooms.inner\nimport constants\n"
+        "def by_attribute(x): return constants.BETA * rooms.inner.bend(x)\n"
+        "def by_import(x):\n from constants import BETA as b\n from . import inner as i\n return b * i.bend(x)\n"
+        "def by_name(x):\n import constants as c, rooms.inner as i\n return (lambda y: c.BETA * i.bend(y))(x)\n"
+    )
+    monkeypatch.syspath_prepend(place)
+
+
+@pytest.mark.parametrize("way", ["by_attribute", "by_import", "by_name"])
+def test_the_users_own_modules_count_however_they_are_imported(way, tmp_path, monkeypatch):
+    folder_of_modules(tmp_path, monkeypatch)
+    for name in ("rooms.outer", "rooms.inner", "rooms", "constants"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    outer = importlib.import_module("rooms.outer")
+    for name in ("rooms.inner", "constants"):  # as where nothing has called the function yet
+        monkeypatch.delitem(sys.modules, name)
+    there = identity_of(source=getattr(outer, way))
+    inner = sys.modules.get("rooms.inner", outer.rooms.inner)
+    constants = sys.modules.get("constants", outer.constants)
+    monkeypatch.setattr(constants, "UNUSED", 2)
+    assert differences(there, identity_of(source=getattr(outer, way))) == []
+    monkeypatch.setattr(constants, "BETA", 3.0)
+    monkeypatch.setattr(inner, "SHIFT", 5.0)
+    told = " ".join(differences(there, identity_of(source=getattr(outer, way))))
+    assert "BETA: 2.0 there, 3.0 here" in told and "SHIFT: 1.0 there, 5.0 here" in told
+
+
+def test_what_exec_makes_without_a_module_counts():
+    made = [{}, {}]
+    for factor, names in enumerate(made):
+        exec(f"class Source:\n def __call__(self, n, g): return {factor}\ndef source(n, g): return {factor}", names)
+    for name in ("source", "Source"):
+        first, second = (identity_of(source=names[name]) for names in made)
+        assert any("other content" in line for line in differences(first, second))
+
+
+def test_what_is_nested_too_deep_is_told():
+    nested = []
+    for _ in range(5000):
+        nested = [nested]
+    with pytest.raises(ValueError, match="source is nested too deep to be told in a checkpoint: flatten its lists"):
+        identity_of(source=nested)
 
 
 def test_the_code_of_a_users_class_counts_and_its_comments_do_not():
@@ -211,6 +298,21 @@ def test_values_and_devices_of_parameters_do_not_count():
     assert identity_of(model=meta.energy_network.head) == identity_of(model=predictive().energy_network.head)
 
 
+class Colour(enum.Enum):
+    RED, BLUE, GREEN = "r", "b", "g"
+
+    def mixed(self):
+        return self.value
+
+
+@dataclass(frozen=True)
+class Place:
+    name: str
+
+    def shouted(self):
+        return self.name.upper()
+
+
 def identity_to_compare():
     """In another process these have other addresses, and sets of texts another order."""
 
@@ -220,7 +322,10 @@ def identity_to_compare():
 
     source = Images({"texts": {"a", "bc", "def"}, "function": scaled(2.0), "settings": Settings(frozenset("xyz"))})
     model = own(activation=lambda x: x if "q" in {"q", "r", "s"} else -x)
-    return identity_of(model=model, task=[source, np.arange(3), functools.partial(shifted, by=1), nn.GELU(), TASK])
+    members = [{*Colour}, {Place("a"), Place("b"), Place("c")}]
+    keys = {shifted: 1, frozenset({"u", "v", "w"}): 2, Colour.RED: 3, Place("d"): 4, (1, "e"): 5, torch.tanh: 6}
+    task = [source, np.arange(3), functools.partial(shifted, by=1), nn.GELU(), TASK]
+    return identity_of(model=model, task=task, members=members, keys=keys, compiled=torch.compile(scaled(3.0)))
 
 
 def test_an_identity_is_the_same_in_another_process():
@@ -327,6 +432,21 @@ def test_a_trained_model_does_not_go_on_with_the_run_of_another(path):
     assert "are others, as from another seed" in refused(path, model)
 
 
+def test_weights_loaded_into_the_model_of_a_run_are_not_overwritten(tmp_path):
+    path, run = tmp_path / "run.training", {"steps": 6, "memories": 2, "save_every": 2} | QUIET
+    model, task = predictive(), Task(RandomBits(8), Interrupts(0), 2)
+    with pytest.raises(KeyboardInterrupt):
+        fit(model, Task(RandomBits(8), Interrupts(7), 2), checkpoint=path, **run)
+    left = {name: value.clone() for name, value in model.state_dict().items()}
+    assert not torch.equal(left["raw_read_rate"], torch.load(path)["model"]["raw_read_rate"])
+    for _ in range(2):  # a refusal is no sitting
+        model.load_state_dict(predictive(seed=7).state_dict())
+        assert "start values of" in refused(path, model, task, **run)
+    for state_of in (lambda: left, lambda: torch.load(path)["model"], lambda: predictive().state_dict()):
+        model.load_state_dict(state_of())
+        assert len(fit(model, task, checkpoint=path, **run).rows) == 6
+
+
 def test_a_run_whose_seed_is_lost_goes_on_with_its_weights_loaded_first(tmp_path):
     path, run = tmp_path / "run.training", {"steps": 6, "memories": 2, "save_every": 2} | QUIET
     unbroken = predictive()
@@ -378,15 +498,11 @@ def test_what_a_checkpoint_could_not_give_back_is_refused_before_training(tmp_pa
     assert not (tmp_path / "run.training").exists()
 
 
-@pytest.mark.parametrize(
-    "damage", ["empty", "half", "a byte", "a weight", "rubbish", "another file", "a part", "a folder"]
-)
+@pytest.mark.parametrize("damage", ["empty", "half", "a byte", "a weight", "rubbish", "another file", "a part"])
 def test_a_damaged_checkpoint_is_refused_and_named(path, damage):
     whole, state = path.read_bytes(), torch.load(path)
     path.unlink()
-    if damage == "a folder":
-        path.mkdir()
-    elif damage in ("another file", "a part"):
+    if damage in ("another file", "a part"):
         del state["optimiser"]
         torch.save({"weight": torch.zeros(2)} if damage == "another file" else state, path)
     else:
@@ -397,6 +513,11 @@ def test_a_damaged_checkpoint_is_refused_and_named(path, damage):
         path.write_bytes({"empty": b"", "half": half, "rubbish": rubbish}.get(damage, changed))
     with pytest.raises(ValueError, match="run.training is no whole checkpoint .*: put back a copy of it, or give"):
         fit(predictive(), TASK, 4, checkpoint=path, **QUIET)
+
+
+def test_a_folder_is_no_checkpoint(tmp_path):
+    with pytest.raises(ValueError, match="is a folder: name a file"):
+        fit(predictive(), TASK, 4, checkpoint=tmp_path, **QUIET)
 
 
 def test_a_full_disk_is_told_and_the_last_save_is_kept(tmp_path):

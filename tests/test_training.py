@@ -3,12 +3,14 @@ import copy
 import json
 import math
 import os
+import random
 import re
 import signal
 import subprocess
 import sys
 import threading
 import time
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -526,6 +528,27 @@ def test_a_history_plots_itself():
 
 
 # Checkpoints
+
+
+GLOBAL = {
+    "torch": lambda shape, generator: torch.rand(shape),
+    "numpy": lambda shape, generator: torch.from_numpy(np.random.rand(*shape).astype("f")),  # noqa: NPY002
+    "python": lambda shape, generator: torch.full(shape, random.random()),
+    "the one given": lambda shape, generator: torch.rand(shape, generator=generator),
+}
+
+
+@pytest.mark.parametrize("kind", GLOBAL)
+def test_draws_from_global_generators_are_told_where_a_run_may_go_on(kind, tmp_path):
+    task = Task(lambda number, generator: GLOBAL[kind]((number, 8), generator).round(), FlipBits(0.1), number=2)
+    for checkpoint in (None, tmp_path / "run.training"):
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            fit(Scripted(), task, 2, checkpoint=checkpoint, **QUIET)
+        told = [(str(one.message), one.filename) for one in told if "global generator" in str(one.message)]
+        expected = checkpoint is not None and kind != "the one given"
+        assert len(told) == expected and all(file == __file__ for _, file in told)
+
 
 KILLED = {"steps": 60, "memories": 4, "save_every": 7, "seed": 5, **QUIET}
 
