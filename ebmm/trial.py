@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -18,6 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from ebmm.network import call_with, energies
 
+Weights = dict[str, Tensor]
 ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
 RECURRENT = {"lstm": "nn.LSTM", "gru": "nn.GRU", "rnn_tanh": "nn.RNN", "rnn_relu": "nn.RNN"}
 PAST = (
@@ -71,7 +72,7 @@ def try_network(
         (False, False)
     """
     x = _points_near(points, box).requires_grad_()
-    own: dict[str, Tensor] = dict(network.named_parameters())
+    own: Weights = dict(network.named_parameters())
     start = {name: weight.expand(2, *weight.shape) if name in writable else weight for name, weight in own.items()}
     weights = {name: _moved(weight.detach()) for name, weight in start.items()}
     leaves, own = {name: weights[name] for name in writable}, {name: own[name] for name in writable}
@@ -82,14 +83,15 @@ def try_network(
         for writing in losses:
             energy = partial(energies, network, writable=writable, batched=batched, writing=writing)
             with _Calls(batched, own) as calls:
-                tried = partial(energy, x=x, plain_attention=True)
-                _check_repeats(network, partial(tried, start), partial(tried, weights))
+                _check_repeats(network, *(partial(energy, own, x, plain_attention=True) for own in (start, weights)))
             attention |= calls.attention
             energy = partial(energy, plain_attention=attention)
             every = direct = energy(weights, x)
             if not batched:  # torch.vmap hides that a function is marked once_differentiable
                 first = {name: weight[0] if name in writable else weight for name, weight in weights.items()}
                 direct = call_with(network, first, x[0], plain_attention=attention, writing=writing)
+            if box and energy(weights, torch.where(_spread(x) > 0, *box).to(x)).isnan().any():
+                raise ValueError(f"the energy is NaN where x is {box[0]} or {box[1]}: avoid it, as in log(x + 1e-6)")
             of_x, of_weights = writing == losses[0], writing == losses[-1]
             _check_gradients(direct, x, list(leaves.values()), own, of_x, of_weights, twice)
             _check_independence(energy, weights, every, x, leaves, batched)
@@ -116,7 +118,7 @@ class _MemoriesMix(ValueError):
 
 
 def _check_gradients(
-    every: Tensor, x: Tensor, leaves: list[Tensor], own: dict[str, Tensor], of_x: bool, of_weights: bool, twice: bool
+    every: Tensor, x: Tensor, leaves: list[Tensor], own: Weights, of_x: bool, of_weights: bool, twice: bool
 ) -> None:
     """First derivatives must not vanish where they are needed, and second ones must exist."""
     if not every.requires_grad:
@@ -145,12 +147,7 @@ def _check_gradients(
 
 
 def _check_independence(
-    energy: Callable[[Mapping[str, Tensor], Tensor], Tensor],
-    weights: dict[str, Tensor],
-    every: Tensor,
-    x: Tensor,
-    leaves: dict[str, Tensor],
-    batched: bool,
+    energy: Callable[..., Tensor], weights: Weights, every: Tensor, x: Tensor, leaves: Weights, batched: bool
 ) -> None:
     """The energy of memory 0's middle point must depend on that point and that memory only."""
     one = every[0, 1]
@@ -209,6 +206,8 @@ def check_layers(network: nn.Module, gradient_term: bool) -> None:
         raise ValueError("the energy was made under torch.inference_mode(), which keeps no gradients: make it outside")
     hooks = [hook for module in network.modules() for hook in module._forward_pre_hooks.values()]
     parts = [*network.modules(), *hooks]
+    if any(isinstance(part, torch.jit.ScriptModule) for part in parts):
+        raise TypeError("the energy has a part of torch.jit, whose weights cannot be replaced: give the module itself")
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in parts):
         raise ValueError("batch normalisation has no right meta-gradient: use ebmm.layers.LayerNorm or nn.GroupNorm")
     if any(isinstance(part, parametrizations._WeightNorm | WeightNorm) for part in parts):
@@ -260,7 +259,7 @@ def _spread(like: Tensor) -> Tensor:
 class _Calls(TorchFunctionMode):
     """Notices attention; refuses chance, fused recurrent layers and weights passed by; other threads may draw."""
 
-    def __init__(self, batched: bool, own: dict[str, Tensor]):
+    def __init__(self, batched: bool, own: Weights):
         super().__init__()
         self.attention, self.batched = False, batched
         self.own = {id(parameter): name for name, parameter in own.items()}
@@ -278,9 +277,9 @@ class _Calls(TorchFunctionMode):
         result = function(*args, **(kwargs or {}))
         if self.batched and "dropout" in name and result is not args[0]:  # torch.vmap refuses it itself
             raise ValueError(RANDOM)
-        for part in tree_leaves((args, kwargs)) if isinstance(result, Tensor) else ():
-            if id(part) in self.own:
-                raise ValueError(PAST.format(self.own[id(part)]))
+        passed_by = [self.own[id(part)] for part in tree_leaves((args, kwargs)) if id(part) in self.own]
+        if passed_by and any(isinstance(part, Tensor) for part in tree_leaves(result)):
+            raise ValueError(PAST.format(passed_by[0]))
         return result
 
 
@@ -294,23 +293,31 @@ def _check_repeats(network: nn.Module, begin: Callable[[], Tensor], call: Callab
                 f"takes a step of its own at each call in train() mode. Call model.eval() where nothing is trained, or "
                 f"divide by a norm of your own"
             )
-    start = [(held, dict(held)) for module in modules.values() for held in (vars(module), module._buffers)]
+    start: list[Any] = [(held, dict(held)) for module in modules.values() for held in (vars(module), module._buffers)]
     copies = [(tensor, version, tensor.clone()) for tensor, version in _held(modules).values()]
     try:
         begin()  # with its own weights: what a first call makes once, such as a grid or a norm of weights, may stay
         first, held = call(), _held(modules)
         second, after = call(), _held(modules)
-        changed = [".".join(filter(None, key)) for key in after if key not in held or _changed(after[key], held[key])]
+        same = {key for key in held if after[key][0] is held[key][0] and after[key][1] == held[key][1]}
+        changed = [".".join(filter(None, key)) for key in after if key not in same]
         if changed:
             raise ValueError(CHANGES.format(" and ".join(changed)))
         if _differ(first, second, 30 * torch.finfo(first.dtype).eps * first.detach().abs().max()):
             raise ValueError(RANDOM)
     except Exception as error:
-        _restore(start, copies)
+        for own, before in start:
+            for name in own.keys() - before.keys():
+                del own[name]
+            own.update(before)
+        for tensor, version, copy in copies:
+            if tensor._version != version:
+                with torch.no_grad():
+                    tensor.copy_(copy)
         if "random operation" in str(error):  # what torch.vmap says of it
             raise ValueError(RANDOM) from error
         if "inplace arithmetic" in str(error) or "match the broadcast shape" in str(error):
-            raise ValueError(CHANGES.format("a buffer")) from error
+            raise ValueError(CHANGES.format("a buffer, or fills a tensor in place")) from error
         raise
 
 
@@ -322,18 +329,3 @@ def _held(modules: dict[str, nn.Module]) -> dict[tuple[str, str], tuple[Tensor, 
         for name, value in {**vars(module), **module._buffers}.items()
         if isinstance(value, Tensor)
     }
-
-
-def _changed(now: tuple[Tensor, int], before: tuple[Tensor, int]) -> bool:
-    return now[0] is not before[0] or now[1] != before[1]
-
-
-def _restore(start: list[tuple[Any, dict]], copies: list[tuple[Tensor, int, Tensor]]) -> None:
-    for held, before in start:
-        for name in held.keys() - before.keys():
-            del held[name]
-        held.update(before)
-    for tensor, version, copy in copies:
-        if tensor._version != version:
-            with torch.no_grad():
-                tensor.copy_(copy)
