@@ -6,7 +6,6 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -90,11 +89,11 @@ def try_network(
             if not batched:  # torch.vmap hides that a function is marked once_differentiable
                 first = {name: weight[0] if name in writable else weight for name, weight in weights.items()}
                 direct = call_with(network, first, x[0], plain_attention=attention, writing=writing)
-            if box and energy(weights, torch.where(_spread(x) > 0, *box).to(x)).isnan().any():
-                raise ValueError(f"the energy is NaN where x is {box[0]} or {box[1]}: avoid it, as in log(x + 1e-6)")
             of_x, of_weights = writing == losses[0], writing == losses[-1]
             _check_gradients(direct, x, list(leaves.values()), own, of_x, of_weights, twice)
             _check_independence(energy, weights, every, x, leaves, batched)
+            if box and energy(weights, torch.where(_spread(x) > 0, *box).to(x)).isnan().any():
+                raise ValueError(f"the energy is NaN where x is {box[0]} or {box[1]}: avoid it, as in log(x + 1e-6)")
         return batched, attention
 
     if not batched:
@@ -293,7 +292,7 @@ def _check_repeats(network: nn.Module, begin: Callable[[], Tensor], call: Callab
                 f"takes a step of its own at each call in train() mode. Call model.eval() where nothing is trained, or "
                 f"divide by a norm of your own"
             )
-    start: list[Any] = [(held, dict(held)) for module in modules.values() for held in (vars(module), module._buffers)]
+    start: list[tuple] = [(held, dict(held)) for module in modules.values() for held in (vars(module), module._buffers)]
     copies = [(tensor, version, tensor.clone()) for tensor, version in _held(modules).values()]
     try:
         begin()  # with its own weights: what a first call makes once, such as a grid or a norm of weights, may stay

@@ -161,6 +161,7 @@ POINTS = {
     "detached extremes": lambda e, x: e.plain((x - x.detach().amin()) / x.detach().amax((-1, -2), keepdim=True)),
     "median": lambda e, x: e.plain(x - x.median(-2, keepdim=True).values.detach()),
     "farthest other": lambda e, x: e.plain(x) * (x[..., None, :] - x.detach()[..., None, :, :]).abs().sum(-1).amax(-1),
+    "detached and added": lambda e, x: e.plain(x) + x.detach().square().sum(),
     "behind a constant": lambda e, x: 1e9 + e.plain(x - x.detach().mean(-2, keepdim=True)),
     "number behind a constant": lambda e, x: 1e9 + e.plain(x / x.shape[-2]),
     "batch statistic": lambda e, x: F.batch_norm(e.plain(x).reshape(-1, 1), None, None, training=True).view(
@@ -177,6 +178,15 @@ def test_an_energy_that_depends_on_other_points_is_refused(name, layer):
         model.write(batch_of(2, 1).patterns)
     with pytest.raises(ValueError, match="energy of a point depends on the other points"):
         model.read(batch_of(2).queries, model.initial_memory(2))
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, MemoryLinear])
+@pytest.mark.parametrize("greatest", range(6))
+def test_an_extreme_over_all_points_is_found_in_whichever_it_lies(greatest, layer):
+    patterns = 0.2 * batch_of(2).patterns
+    patterns.view(6, DIM)[greatest] += 0.8
+    with pytest.raises(ValueError, match="energy of a point depends on the other points"):
+        make(Own(lambda e, x: e.plain(x / x.detach().amax()), layer), box=(0.0, 1.0)).write(patterns)
 
 
 # Chance and state
