@@ -74,7 +74,7 @@ def try_network(
     own: Weights = dict(network.named_parameters())
     start = {name: weight.expand(2, *weight.shape) if name in writable else weight for name, weight in own.items()}
     weights = {name: _moved(weight.detach()) for name, weight in start.items()}
-    leaves, own = {name: weights[name] for name in writable}, {name: own[name] for name in writable}
+    leaves, own = ({name: of[name] for name in writable} for of in (weights, own))
     losses = (False, True) if own_writing_loss else (False,)
 
     def attempt(batched: bool) -> tuple[bool, bool]:
@@ -82,7 +82,7 @@ def try_network(
         for writing in losses:
             energy = partial(energies, network, writable=writable, batched=batched, writing=writing)
             with _Calls(batched, own) as calls:
-                _check_repeats(network, *(partial(energy, own, x, plain_attention=True) for own in (start, weights)))
+                _check_repeats(network, *(partial(energy, of, x, plain_attention=True) for of in (start, weights)))
             attention |= calls.attention
             energy = partial(energy, plain_attention=attention)
             every = direct = energy(weights, x)
