@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.utils import parametrize
 
 from ebmm.given import kind
 from ebmm.layers import MemoryLayer
@@ -63,6 +64,10 @@ def call_with(
     network: nn.Module, weights: Mapping[str, Tensor], x: Tensor, *, plain_attention: bool, writing: bool
 ) -> Tensor:
     """What the network itself returns for these weights and points."""
+    if parametrize._cache_enabled and any(map(parametrize.is_parametrized, network.modules())):
+        raise ValueError(
+            "parametrize.cached() keeps the first weights that the energy is called with: write and read outside it"
+        )
     with _attention_from_products() if plain_attention else nullcontext():
         energy = functional_call(network, dict(weights), (x,), {"writing": True} if writing else {})
     if not (isinstance(energy, Tensor) and energy.is_floating_point()):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -13,11 +13,17 @@ from torch.nn.utils import parametrizations
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from ebmm.network import call_with, energies
 
+Weights = dict[str, Tensor]
 ATTENTION = {"scaled_dot_product_attention", "multi_head_attention_forward"}
 RECURRENT = {"lstm": "nn.LSTM", "gru": "nn.GRU", "rnn_tanh": "nn.RNN", "rnn_relu": "nn.RNN"}
+PAST = (
+    "the energy reaches {0!r} past its module, or keeps it from a call, so that what is written into it has no effect: "
+    "take self.{0} in forward, each time, and keep it in no list, closure or other attribute"
+)
 DRAWS = re.compile(
     "(rand|randn|randint|randperm|random|normal|log_normal|bernoulli|multinomial|poisson|binomial|uniform|exponential|"
     "geometric|cauchy|gumbel_softmax)(_like|_)?"
@@ -65,17 +71,18 @@ def try_network(
         (False, False)
     """
     x = _points_near(points, box).requires_grad_()
-    weights = {name: parameter.detach() for name, parameter in network.named_parameters()}
-    weights = {name: _moved(w.expand(2, *w.shape) if name in writable else w) for name, w in weights.items()}
-    leaves = {name: weights[name] for name in writable}
+    own: Weights = dict(network.named_parameters())
+    start = {name: weight.expand(2, *weight.shape) if name in writable else weight for name, weight in own.items()}
+    weights = {name: _moved(weight.detach()) for name, weight in start.items()}
+    leaves, own = ({name: of[name] for name in writable} for of in (weights, own))
     losses = (False, True) if own_writing_loss else (False,)
 
     def attempt(batched: bool) -> tuple[bool, bool]:
         attention = False
         for writing in losses:
             energy = partial(energies, network, writable=writable, batched=batched, writing=writing)
-            with _Calls(batched) as calls:
-                _check_repeats(network, partial(energy, weights, x, plain_attention=True))
+            with _Calls(batched, own) as calls:
+                _check_repeats(network, *(partial(energy, of, x, plain_attention=True) for of in (start, weights)))
             attention |= calls.attention
             energy = partial(energy, plain_attention=attention)
             every = direct = energy(weights, x)
@@ -83,8 +90,10 @@ def try_network(
                 first = {name: weight[0] if name in writable else weight for name, weight in weights.items()}
                 direct = call_with(network, first, x[0], plain_attention=attention, writing=writing)
             of_x, of_weights = writing == losses[0], writing == losses[-1]
-            _check_gradients(direct, x, list(leaves.values()), of_x, of_weights, twice)
+            _check_gradients(direct, x, list(leaves.values()), own, of_x, of_weights, twice)
             _check_independence(energy, weights, every, x, leaves, batched)
+            if box and energy(weights, torch.where(_spread(x) > 0, *box).to(x)).isnan().any():
+                raise ValueError(f"the energy is NaN where x is {box[0]} or {box[1]}: avoid it, as in log(x + 1e-6)")
         return batched, attention
 
     if not batched:
@@ -107,10 +116,16 @@ class _MemoriesMix(ValueError):
     """The energy under one memory's weights depends on another memory."""
 
 
-def _check_gradients(every: Tensor, x: Tensor, leaves: list[Tensor], of_x: bool, of_weights: bool, twice: bool) -> None:
+def _check_gradients(
+    every: Tensor, x: Tensor, leaves: list[Tensor], own: Weights, of_x: bool, of_weights: bool, twice: bool
+) -> None:
     """First derivatives must not vanish where they are needed, and second ones must exist."""
     if not every.requires_grad:
         raise ValueError("the energy has no gradient: it depends neither on x nor on its weights, or is detached")
+    for name, parameter in own.items():
+        reached = parameter.requires_grad and torch.autograd.grad(every.sum(), parameter, None, True, allow_unused=True)
+        if reached and reached[0] is not None:
+            raise ValueError(PAST.format(name))
     # Equal weights would hide shares, which sum to a constant, and constant ones what is marked once_differentiable.
     total = (every * _spread(every).requires_grad_()).sum()
     slopes = torch.autograd.grad(total, [x, *leaves], create_graph=twice, retain_graph=True, materialize_grads=True)
@@ -131,23 +146,29 @@ def _check_gradients(every: Tensor, x: Tensor, leaves: list[Tensor], of_x: bool,
 
 
 def _check_independence(
-    energy: Callable[[Mapping[str, Tensor], Tensor], Tensor],
-    weights: dict[str, Tensor],
-    every: Tensor,
-    x: Tensor,
-    leaves: dict[str, Tensor],
-    batched: bool,
+    energy: Callable[..., Tensor], weights: Weights, every: Tensor, x: Tensor, leaves: Weights, batched: bool
 ) -> None:
     """The energy of memory 0's middle point must depend on that point and that memory only."""
-    one, allowed = every[0, 1], _allowed(every)
-    slope_of_x, *slopes = torch.autograd.grad(one, [x, *leaves.values()], retain_graph=True, materialize_grads=True)
-    other_x = x.detach().flatten(0, 1).roll(1, 0).view_as(x)
-    other_x[0, 1] = x[0, 1].detach()
+    one = every[0, 1]
+
+    def slopes_of(one: Tensor, x: Tensor) -> tuple[tuple[Tensor, ...], Tensor]:
+        """The slopes in all points and memories, and in one vector those in the middle point and memory 0."""
+        slopes = torch.autograd.grad(one, [x, *leaves.values()], retain_graph=True, materialize_grads=True)
+        return slopes, torch.cat([slopes[0][0, 1].flatten(), *(slope[0].flatten() for slope in slopes[1:])])
+
+    def follows(other: Tensor, x: Tensor, rounding: float) -> bool:
+        unlike = _differ(other, one, rounding * _allowed(every))
+        return unlike or _differ(slopes_of(other, x)[1], own, rounding * _allowed(own))  # no constant hides it there
+
+    (slope_of_x, *slopes), own = slopes_of(one, x)
+    middle = x[0, 1].detach()
+    other_x = middle + 0.5 * (x.detach().flatten(0, 1).roll(1, 0).view_as(x) - middle)  # so that extremes move, too
+    other_x[0, 1] = middle
     others = weights | {name: torch.stack([leaf[0], 1.5 * leaf[1]]) for name, leaf in leaves.items()}
     fewer = weights | {name: leaf[:1] for name, leaf in leaves.items()}
-    follows_others = _differ(energy(others, other_x)[0, 1], one, allowed)
+    follows_others = follows(energy(others, other_x.requires_grad_())[0, 1], other_x, 1)
     # Rounding depends on the shapes; how an energy depends on a number of points is no matter of rounding.
-    follows_number = _differ(energy(fewer, x[:1, 1:])[0, 0], one, 30 * allowed)
+    follows_number = follows(energy(fewer, x[:1, 1:])[0, 0], x, 30)
     if batched and (follows_others or follows_number or any(_touched(slope[1]) for slope in (slope_of_x, *slopes))):
         raise _MemoriesMix(
             "for all memories at once, the energy under one memory depends on the others, as happens where a "
@@ -184,6 +205,8 @@ def check_layers(network: nn.Module, gradient_term: bool) -> None:
         raise ValueError("the energy was made under torch.inference_mode(), which keeps no gradients: make it outside")
     hooks = [hook for module in network.modules() for hook in module._forward_pre_hooks.values()]
     parts = [*network.modules(), *hooks]
+    if any(isinstance(part, torch.jit.ScriptModule) for part in parts):
+        raise TypeError("the energy has a part of torch.jit, whose weights cannot be replaced: give the module itself")
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in parts):
         raise ValueError("batch normalisation has no right meta-gradient: use ebmm.layers.LayerNorm or nn.GroupNorm")
     if any(isinstance(part, parametrizations._WeightNorm | WeightNorm) for part in parts):
@@ -211,7 +234,9 @@ def _points_near(points: Tensor, box: tuple[float, float] | None) -> Tensor:
     chosen = points[torch.arange(6, device=points.device) % len(points)]
     low, high = box or (chosen.min() - 1, chosen.max() + 1)
     anywhere = low + (high - low) * (_spread(chosen) + 1) / 2
-    return (chosen + 0.3 * (anywhere - chosen)).unflatten(0, (2, 3))
+    chosen = chosen + 0.3 * (anywhere - chosen)
+    chosen[1] = 0.4 * chosen[0] + 0.6 * chosen[2]  # the point that is looked at: no extreme of its memory
+    return chosen.unflatten(0, (2, 3))
 
 
 def _moved(weight: Tensor) -> Tensor:
@@ -231,11 +256,12 @@ def _spread(like: Tensor) -> Tensor:
 
 
 class _Calls(TorchFunctionMode):
-    """Notices attention, and refuses random numbers and fused recurrent layers; other threads may draw meanwhile."""
+    """Notices attention; refuses chance, fused recurrent layers and weights passed by; other threads may draw."""
 
-    def __init__(self, batched: bool):
+    def __init__(self, batched: bool, own: Weights):
         super().__init__()
         self.attention, self.batched = False, batched
+        self.own = {id(parameter): name for name, parameter in own.items()}
 
     def __torch_function__(self, function, types, args=(), kwargs=None):
         name = getattr(function, "__name__", "")
@@ -250,10 +276,13 @@ class _Calls(TorchFunctionMode):
         result = function(*args, **(kwargs or {}))
         if self.batched and "dropout" in name and result is not args[0]:  # torch.vmap refuses it itself
             raise ValueError(RANDOM)
+        passed_by = [self.own[id(part)] for part in tree_leaves((args, kwargs)) if id(part) in self.own]
+        if passed_by and any(isinstance(part, Tensor) for part in tree_leaves(result)):
+            raise ValueError(PAST.format(passed_by[0]))
         return result
 
 
-def _check_repeats(network: nn.Module, call: Callable[[], Tensor]) -> None:
+def _check_repeats(network: nn.Module, begin: Callable[[], Tensor], call: Callable[[], Tensor]) -> None:
     """Refuse a network that gives another energy or changes what it holds when called again, and undo the change."""
     modules = dict(network.named_modules())
     for name, module in modules.items():
@@ -263,21 +292,31 @@ def _check_repeats(network: nn.Module, call: Callable[[], Tensor]) -> None:
                 f"takes a step of its own at each call in train() mode. Call model.eval() where nothing is trained, or "
                 f"divide by a norm of your own"
             )
-    start = {key: (tensor, version, tensor.clone()) for key, (tensor, version) in _held(modules).items()}
+    start: list[tuple] = [(held, dict(held)) for module in modules.values() for held in (vars(module), module._buffers)]
+    copies = [(tensor, version, tensor.clone()) for tensor, version in _held(modules).values()]
     try:
-        first, held = call(), _held(modules)  # what the first call made once, such as a grid, may stay
+        begin()  # with its own weights: what a first call makes once, such as a grid or a norm of weights, may stay
+        first, held = call(), _held(modules)
         second, after = call(), _held(modules)
-        changed = [".".join(filter(None, key)) for key in after if key not in held or _changed(after[key], held[key])]
+        same = {key for key in held if after[key][0] is held[key][0] and after[key][1] == held[key][1]}
+        changed = [".".join(filter(None, key)) for key in after if key not in same]
         if changed:
             raise ValueError(CHANGES.format(" and ".join(changed)))
-        if _differ(first, second, _allowed(first)):
+        if _differ(first, second, 30 * torch.finfo(first.dtype).eps * first.detach().abs().max()):
             raise ValueError(RANDOM)
     except Exception as error:
-        _restore(modules, start)
+        for own, before in start:
+            for name in own.keys() - before.keys():
+                del own[name]
+            own.update(before)
+        for tensor, version, copy in copies:
+            if tensor._version != version:
+                with torch.no_grad():
+                    tensor.copy_(copy)
         if "random operation" in str(error):  # what torch.vmap says of it
             raise ValueError(RANDOM) from error
         if "inplace arithmetic" in str(error) or "match the broadcast shape" in str(error):
-            raise ValueError(CHANGES.format("a buffer")) from error
+            raise ValueError(CHANGES.format("a buffer, or fills a tensor in place")) from error
         raise
 
 
@@ -289,17 +328,3 @@ def _held(modules: dict[str, nn.Module]) -> dict[tuple[str, str], tuple[Tensor, 
         for name, value in {**vars(module), **module._buffers}.items()
         if isinstance(value, Tensor)
     }
-
-
-def _changed(now: tuple[Tensor, int], before: tuple[Tensor, int]) -> bool:
-    return now[0] is not before[0] or now[1] != before[1]
-
-
-def _restore(modules: dict[str, nn.Module], start: dict[tuple[str, str], tuple[Tensor, int, Tensor]]) -> None:
-    for path, name in _held(modules).keys() - start.keys():
-        delattr(modules[path], name)
-    for (path, name), (tensor, version, copy) in start.items():
-        setattr(modules[path], name, tensor)
-        if tensor._version != version:
-            with torch.no_grad():
-                tensor.copy_(copy)

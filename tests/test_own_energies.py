@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 from torch.autograd.function import once_differentiable
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.parametrize import register_parametrization
 
 from ebmm import EBMM, Batch, energies
@@ -137,6 +137,12 @@ def test_memories_that_do_not_mix_stay_in_one_batched_call(energy):
     assert model._batched
 
 
+def test_memories_that_mix_behind_a_constant_are_called_one_by_one():
+    model = make(Own(lambda e, x: 1e9 + e.plain(x) / e.a.weight.detach().norm()))
+    with pytest.warns(UserWarning, match="through torch.vmap"):
+        model.write(batch_of(3).patterns)
+
+
 def test_a_start_of_zeros_is_no_missing_gradient():
     energy = Own(Own.plain, nn.Linear)
     nn.init.zeros_(energy.h.weight)
@@ -151,6 +157,13 @@ POINTS = {
     "the number of points": lambda e, x: e.plain(x) / x.shape[-2],
     "the point before": lambda e, x: e.plain(x) + torch.roll(e.plain(x), 1, -1),
     "from the front": lambda e, x: e.plain(x - x.mean(0)),
+    "greatest": lambda e, x: e.plain(x / x.amax()),
+    "detached extremes": lambda e, x: e.plain((x - x.detach().amin()) / x.detach().amax((-1, -2), keepdim=True)),
+    "median": lambda e, x: e.plain(x - x.median(-2, keepdim=True).values.detach()),
+    "farthest other": lambda e, x: e.plain(x) * (x[..., None, :] - x.detach()[..., None, :, :]).abs().sum(-1).amax(-1),
+    "detached and added": lambda e, x: e.plain(x) + x.detach().square().sum(),
+    "behind a constant": lambda e, x: 1e9 + e.plain(x - x.detach().mean(-2, keepdim=True)),
+    "number behind a constant": lambda e, x: 1e9 + e.plain(x / x.shape[-2]),
     "batch statistic": lambda e, x: F.batch_norm(e.plain(x).reshape(-1, 1), None, None, training=True).view(
         x.shape[:-1]
     ),
@@ -165,6 +178,15 @@ def test_an_energy_that_depends_on_other_points_is_refused(name, layer):
         model.write(batch_of(2, 1).patterns)
     with pytest.raises(ValueError, match="energy of a point depends on the other points"):
         model.read(batch_of(2).queries, model.initial_memory(2))
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, MemoryLinear])
+@pytest.mark.parametrize("greatest", range(6))
+def test_an_extreme_over_all_points_is_found_in_whichever_it_lies(greatest, layer):
+    patterns = 0.2 * batch_of(2).patterns
+    patterns.view(6, DIM)[greatest] += 0.8
+    with pytest.raises(ValueError, match="energy of a point depends on the other points"):
+        make(Own(lambda e, x: e.plain(x / x.detach().amax()), layer), box=(0.0, 1.0)).write(patterns)
 
 
 # Chance and state
@@ -269,6 +291,135 @@ def test_what_is_made_once_may_stay():
     model = EBMM(energy)
     model.read(torch.rand(2, 3, DIM), model.write(torch.rand(2, 3, DIM)))
     assert energy.grid is not None
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, MemoryLinear])
+@pytest.mark.parametrize("keep", [setattr, lambda e, name, value: e.kept.setdefault(name, value)])
+def test_what_is_made_of_static_weights_once_is_made_of_the_right_ones(layer, keep):
+    def formula(e, x):
+        if not hasattr(e, "scaled") and "scaled" not in e.kept:
+            keep(e, "scaled", (e.h.weight / e.h.weight.abs().sum()).detach())
+        scaled = e.scaled if hasattr(e, "scaled") else e.kept["scaled"]
+        return F.linear(torch.tanh(e.a(x)), scaled).squeeze(-1)
+
+    energy, x = Own(formula, layer), torch.rand(2, 3, DIM)
+    energy.kept = {}
+    model = EBMM(energy)
+    found = model.energy(x, model.initial_memory(2))
+    every_time = EBMM(Own(lambda e, x: F.linear(torch.tanh(e.a(x)), e.h.weight / e.h.weight.abs().sum()).squeeze(-1)))
+    every_time.energy_network.load_state_dict(energy.state_dict())
+    torch.testing.assert_close(found, every_time.energy(x, model.initial_memory(2)))
+
+
+def steps_in_a_number(e, x):
+    e.number = getattr(e, "number", 0) + 1
+    return e.plain(x) * (1 - 2e-5 * e.number)
+
+
+def average_in_a_number(e, x):
+    e.number = 0.9998 * getattr(e, "number", 0.5)
+    return e.plain(x) + e.number
+
+
+def average_in_a_dictionary(e, x):
+    e.held["shift"].lerp_(torch.ones(5), 1e-3)
+    return e.h(torch.tanh(e.a(x) + e.held["shift"])).squeeze(-1)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, MemoryLinear])
+@pytest.mark.parametrize("formula", [steps_in_a_number, average_in_a_number, average_in_a_dictionary])
+def test_state_in_numbers_and_dictionaries_is_found_by_what_it_does(formula, layer):
+    energy = Own(formula, layer)
+    energy.held = {"shift": torch.zeros(5)}
+    with pytest.raises(ValueError, match="must be the same each time"):
+        EBMM(energy).write(torch.rand(2, 3, DIM))
+    assert "number" not in vars(energy)
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, MemoryLinear])
+def test_a_refused_energy_keeps_the_attributes_it_had(layer):
+    def formula(e, x):
+        e.grid = torch.linspace(0, 1, DIM) if e.grid is None else e.grid
+        e.calls += 1
+        return e.plain(F.dropout(x * e.grid, 0.5, e.training))
+
+    energy = Own(formula, layer)
+    energy.grid, energy.calls = None, 0
+    model = EBMM(energy)
+    with pytest.raises(ValueError, match="must be the same each time"):
+        model.write(torch.rand(2, 3, DIM))
+    assert energy.grid is None and energy.calls == 0
+    model.eval().write(torch.rand(2, 3, DIM))
+
+
+def in_a_list(energy):
+    kept = [energy.a.weight]
+    return lambda e, x: e.plain(x) + F.linear(x, kept[0]).sum(-1)
+
+
+def in_a_list_and_detached(energy):
+    kept = [energy.a.bias]
+    return lambda e, x: e.plain(x) * (1 + kept[0].detach().square().mean())
+
+
+def among_others(energy):
+    kept = list(energy.parameters())
+    return lambda e, x: e.plain(x) + torch.cat([p.flatten() for p in kept]).square().sum()
+
+
+def made_of_it_before(energy):
+    norm = energy.a.weight.norm()
+    return lambda e, x: e.plain(x) / norm
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, MemoryLinear])
+@pytest.mark.parametrize(
+    ("way", "frozen"),
+    [
+        *((way, frozen) for way in (in_a_list, in_a_list_and_detached, among_others) for frozen in (False, True)),
+        (made_of_it_before, False),  # a frozen one leaves a number, which is no weight any more
+    ],
+)
+def test_a_writable_weight_reached_past_its_module_is_refused(way, layer, frozen):
+    energy = Own(None, layer)
+    energy.a.requires_grad_(not frozen)
+    energy.formula = way(energy)
+    with pytest.raises(ValueError, match=r"reaches 'a.(weight|bias)' past its module.* take self.a.(weight|bias) in"):
+        EBMM(energy).write(torch.rand(2, 3, DIM))
+    assert all(parameter.grad is None for parameter in energy.parameters())
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, MemoryLinear])
+def test_static_weights_and_shapes_may_be_reached_past_their_modules(layer):
+    energy = Own(None, layer)
+    kept = [energy.h.weight, energy.a.weight]
+    energy.formula = lambda e, x: e.plain(x) + F.linear(torch.tanh(e.a(x)), kept[0])[..., 0] / kept[1].shape[0]
+    model = EBMM(energy)
+    model.read(torch.rand(2, 3, DIM), model.write(torch.rand(2, 3, DIM)))
+
+
+def test_cached_parametrizations_are_refused_and_do_no_harm_where_there_are_none():
+    energy, x = Own(Own.plain, nn.Linear), torch.rand(2, 3, DIM)
+    with parametrize.cached():
+        EBMM(energy).write(x)
+    register_parametrization(energy.a, "weight", DividedByNorm())
+    model = EBMM(energy)
+    memory = model.write(x)
+    with parametrize.cached():
+        for use in (lambda: model.write(x), lambda: model.read(x, memory), lambda: model.energy(x, memory)):
+            with pytest.raises(ValueError, match=r"parametrize.cached\(\) keeps .* write and read outside it"):
+                use()
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, MemoryLinear])
+def test_an_energy_that_is_nan_at_the_walls_is_refused(layer):
+    def formula(e, x):
+        return e.plain(x) + ((1 - x) * (1 - x).log()).sum(-1)
+
+    with pytest.raises(ValueError, match="energy is NaN where x is 0.0 or 1.0"):
+        EBMM(Own(formula, layer)).write(torch.rand(2, 3, DIM))
+    EBMM(Own(formula, layer), box=(-1.0, 0.5)).write(torch.rand(2, 3, DIM) / 2)
+    EBMM(Own(lambda e, x: e.plain(x / x.norm(dim=-1, keepdim=True)), layer)).write(torch.rand(2, 3, DIM))
 
 
 # Layers whose derivatives are missing or wrong
@@ -512,6 +663,28 @@ def test_lazy_layers_are_called_first():
         EBMM(energy, "0")
     energy(torch.rand(3, DIM))
     EBMM(energy, "0").write(torch.rand(2, 3, DIM))
+
+
+@pytest.mark.filterwarnings("ignore:.torch.jit.script. is deprecated")
+def test_a_scripted_energy_is_refused():
+    energy = torch.jit.script(nn.Sequential(nn.Linear(DIM, 1), nn.Flatten(-2)))
+    with pytest.raises(TypeError, match="torch.jit.* give the module itself"):
+        EBMM(energy, "0")
+
+
+@pytest.mark.parametrize("layer", [nn.Linear, MemoryLinear])
+def test_a_tensor_filled_in_place_is_named_as_a_possible_cause(layer):
+    def formula(e, x):
+        total = torch.zeros(x.shape[:-1])
+        total += e.plain(x)
+        return total
+
+    energy = Own(formula, layer)
+    if layer is MemoryLinear:
+        EBMM(energy).write(torch.rand(2, 3, DIM))  # only torch.vmap cannot
+    else:
+        with pytest.raises(ValueError, match="a buffer, or fills a tensor in place"):
+            EBMM(energy).write(torch.rand(2, 3, DIM))
 
 
 def test_layer_norm_of_ours_is_no_state():
