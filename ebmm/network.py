@@ -37,7 +37,8 @@ def energies(
         writing: ask for the network's own writing loss instead.
 
     Example:
-        >>> network, memories = nn.Sequential(nn.Linear(4, 1), nn.Flatten(-2)), torch.zeros(2, 1, 4)
+        >>> network = nn.Sequential(nn.Linear(4, 1), nn.Flatten(-2))
+        >>> memories = torch.zeros(2, 1, 4)
         >>> weights = dict(network.named_parameters()) | {"0.weight": memories}
         >>> energies(network, weights, torch.rand(2, 3, 4), ["0.weight"], batched=False).shape
         torch.Size([2, 3])

@@ -64,10 +64,11 @@ def try_network(
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 1), nn.Dropout(0.5), nn.Flatten(-2))
-        >>> try_network(network, ["0.weight"], torch.rand(1, 3, 4), (0.0, 1.0), False, True, False)
+        >>> rest = torch.rand(1, 3, 4), (0.0, 1.0), False, True, False
+        >>> try_network(network, ["0.weight"], *rest)
         Traceback (most recent call last):
         ValueError: the energy must be the same each time it is called: draw no random numbers in it, ...
-        >>> try_network(network.eval(), ["0.weight"], torch.rand(1, 3, 4), (0.0, 1.0), False, True, False)
+        >>> try_network(network.eval(), ["0.weight"], *rest)
         (False, False)
     """
     x = _points_near(points, box).requires_grad_()
