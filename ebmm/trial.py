@@ -206,7 +206,7 @@ def check_layers(network: nn.Module, gradient_term: bool) -> None:
         raise ValueError("the energy was made under torch.inference_mode(), which keeps no gradients: make it outside")
     hooks = [hook for module in network.modules() for hook in module._forward_pre_hooks.values()]
     parts = [*network.modules(), *hooks]
-    if any(isinstance(part, torch.jit.ScriptModule) for part in parts):
+    if any(isinstance(part, torch.jit.ScriptModule) and any(True for _ in part.parameters()) for part in parts):
         raise TypeError("the energy has a part of torch.jit, whose weights cannot be replaced: give the module itself")
     if any(isinstance(part, nn.modules.batchnorm._BatchNorm) for part in parts):
         raise ValueError("batch normalisation has no right meta-gradient: use ebmm.layers.LayerNorm or nn.GroupNorm")
