@@ -299,8 +299,8 @@ def _check_repeats(network: nn.Module, begin: Callable[[], Tensor], call: Callab
         begin()  # with its own weights: what a first call makes once, such as a grid or a norm of weights, may stay
         first, held = call(), _held(modules)
         second, after = call(), _held(modules)
-        same = {key for key in held if after[key][0] is held[key][0] and after[key][1] == held[key][1]}
-        changed = [".".join(filter(None, key)) for key in after if key not in same]
+        states = [{key: (id(tensor), version) for key, (tensor, version) in one.items()} for one in (held, after)]
+        changed = sorted({".".join(filter(None, key)) for key, _ in states[0].items() ^ states[1].items()})
         if changed:
             raise ValueError(CHANGES.format(" and ".join(changed)))
         if _differ(first, second, 30 * torch.finfo(first.dtype).eps * first.detach().abs().max()):

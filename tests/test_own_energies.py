@@ -258,6 +258,20 @@ def keep_activation(e, x):
     return e.plain(x)
 
 
+def come_and_go(e, x):
+    e.seen = None if isinstance(getattr(e, "seen", None), torch.Tensor) else torch.zeros(2)
+    return e.plain(x)
+
+
+@pytest.mark.parametrize("called_before", [0, 1])
+def test_a_tensor_that_comes_and_goes_is_refused(called_before):
+    energy = Own(come_and_go)
+    for _ in range(called_before):
+        energy(torch.rand(DIM))
+    with pytest.raises(ValueError, match="changes or assigns seen"):
+        EBMM(energy).write(torch.rand(3, 3, DIM))
+
+
 @pytest.mark.parametrize("layer", [nn.Linear, MemoryLinear])
 @pytest.mark.parametrize("formula", [average, average_in_place, count, keep_activation])
 @pytest.mark.parametrize("registered", [True, False])
