@@ -145,17 +145,21 @@ def check_memory(
     ``shapes`` has the name of each tensor and its shape behind B, with a range where a size may vary; ``like`` has
     tensors of the dtype that each must have. Autocast mixes dtypes on purpose: under it, none is refused.
     """
-    sizes = {name: [f"up to {n.stop - 1}" if isinstance(n, range) else str(n) for n in s] for name, s in shapes.items()}
-    want = ", ".join(f"{name}: ({', '.join(['B', *size])})" for name, size in sizes.items())
-    wanted = f"{owner} reads a Memory with {want}, as its write returns it"
     if not isinstance(memory, Memory):
-        raise TypeError(f"{wanted}, got {type(memory).__name__}")
+        raise TypeError(f"{_wanted(owner, shapes)}, got {type(memory).__name__}")
     if memory.keys() != shapes.keys() or not all(_fits(memory[name].shape[1:], shapes[name]) for name in memory):
-        raise ValueError(f"{wanted}, got {memory}")
+        raise ValueError(f"{_wanted(owner, shapes)}, got {memory}")
     for name, tensor in (like or {}).items():
         if memory[name].dtype != tensor.dtype and not torch.is_autocast_enabled(tensor.device.type):
-            raise TypeError(f"{wanted}, in {tensor.dtype}, got {memory[name].dtype}: take memory.to({tensor.dtype})")
+            way_out = f"got {memory[name].dtype}: take memory.to({tensor.dtype})"
+            raise TypeError(f"{_wanted(owner, shapes)}, in {tensor.dtype}, {way_out}")
     return dict(memory)
+
+
+def _wanted(owner: str, shapes: Mapping[str, tuple[int | range, ...]]) -> str:
+    sizes = {name: [f"up to {n.stop - 1}" if isinstance(n, range) else str(n) for n in s] for name, s in shapes.items()}
+    want = ", ".join(f"{name}: ({', '.join(['B', *size])})" for name, size in sizes.items())
+    return f"{owner} reads a Memory with {want}, as its write returns it"
 
 
 def _fits(found: tuple[int, ...], shape: tuple[int | range, ...]) -> bool:
