@@ -20,6 +20,7 @@ from ebmm import files
 from ebmm._repository import VERSION
 from ebmm.given import kind
 from ebmm.identity import differences, digest, identity_of
+from ebmm.steady import Steady
 
 
 @dataclass(repr=False)
@@ -29,13 +30,15 @@ class History:
     Attributes:
         rows: one dict a step: step, loss, error (the task's metric on the training batch), gradient
             norm before clipping, learning rate.
-        skipped: steps whose loss or gradient was not finite and that were not applied.
+        skipped, returns: updates that were not applied, since loss or gradient was not finite or outlying, and how
+            often training had collapsed and came back to weights from before.
         seconds: time spent, over all sittings.
         metric: what the error counts.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
     skipped: int = 0
+    returns: int = 0
     seconds: float = 0.0
     metric: str = "wrong bits"
 
@@ -89,10 +92,12 @@ class Checkpoint:
         task: object,
         model: nn.Module,
         optimiser: torch.optim.Optimizer,
+        steady: Steady,
         generator: Generator,
     ):
         self.path = None if path is None else Path(path).resolve()
-        self.model, self.optimiser, self.generator, self.holds_run = model, optimiser, generator, False
+        self.model, self.optimiser, self.steady, self.generator = model, optimiser, steady, generator
+        self.holds_run = False
         if self.path is not None:
             if self.path.is_dir():
                 raise ValueError(f"checkpoint {self.path} is a folder: name a file")
@@ -124,7 +129,8 @@ class Checkpoint:
                 raise ValueError("bytes in it have changed")
             history, different = History(**state["history"]), differences(state["identity"], self.run["identity"])
             started = [name for name, value in self.run["start"].items() if state["start"].get(name) != value]
-            model, optimiser, generator, drawn = (state[name] for name in ("model", "optimiser", "generator", "torch"))
+            model, optimiser, steady = (state[name] for name in ("model", "optimiser", "steady"))
+            generator, drawn = state["generator"], state["torch"]
         except Exception as error:  # torch.load raises whatever the damage makes it stumble over
             told = f"{type(error).__name__}: {error}".splitlines()[0]
             raise ValueError(
@@ -145,6 +151,7 @@ class Checkpoint:
         self.holds_run = True
         self.model.load_state_dict(model)
         self.optimiser.load_state_dict(optimiser)
+        self.steady.load_state_dict(steady)
         self.generator.set_state(generator)
         torch.set_rng_state(drawn)
         return history
@@ -156,6 +163,7 @@ class Checkpoint:
         state = self.run | {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
+            "steady": self.steady.state_dict(),
             "generator": drawn,
             "torch": torch.get_rng_state(),
             "history": asdict(history),

@@ -44,6 +44,8 @@ class EBMM(nn.Module):
         write_steps, read_steps: T and K, gradient steps of one ``write`` and one ``read``; at least 1.
         sequential: write the patterns one after another, T steps each, instead of T steps on their mean.
             Then what is written already shapes where the next pattern goes (chapter 5).
+        reduction: ``"mean"`` or ``"sum"`` of the gradients of the patterns that are written together. With the sum,
+            each pattern moves the memory as far among many as among few.
         box: (low, high), where patterns and queries lie; reading is projected onto it after each
             step. ``None``: no bounds and no projection.
         projection: ``"clamp"`` passes no gradient outside the box; ``"straight-through"`` clamps the value and passes
@@ -79,6 +81,7 @@ class EBMM(nn.Module):
         read_steps: int = 5,
         *,
         sequential: bool = False,
+        reduction: str = "mean",
         box: tuple[float, float] | None = (0.0, 1.0),
         projection: str = "clamp",
         momentum: bool = True,
@@ -94,11 +97,13 @@ class EBMM(nn.Module):
             raise TypeError(f"energy must be a torch.nn.Module, got {kind(energy)}")
         if projection not in ("clamp", "straight-through"):
             raise ValueError(f"projection must be 'clamp' or 'straight-through', got {projection!r}")
+        if reduction not in ("mean", "sum"):
+            raise ValueError(f"reduction must be 'mean' or 'sum', got {reduction!r}")
         check_layers(energy, gradient_term)
 
         self.energy_network = energy
         self.write_steps, self.read_steps = whole(write_steps, "write_steps"), whole(read_steps, "read_steps")
-        self.sequential, self.projection = sequential, projection
+        self.sequential, self.reduction, self.projection = sequential, reduction, projection
         self.box = None if box is None else _box(box)
         self.momentum, self.non_increasing = momentum, non_increasing
         self.gradient_term, self.decay_term = gradient_term, decay_term
@@ -127,7 +132,7 @@ class EBMM(nn.Module):
                 self.raw_momentum[:1] = -1.0
 
     def extra_repr(self) -> str:
-        names = ["writable", "write_steps", "read_steps", "sequential", "box", "projection"]
+        names = ["writable", "write_steps", "read_steps", "sequential", "reduction", "box", "projection"]
         names += ["momentum", "non_increasing", "gradient_term", "decay_term"]
         return ", ".join(f"{name}={getattr(self, name)}" for name in names)
 
@@ -179,10 +184,11 @@ class EBMM(nn.Module):
         leaves = list(weights.values())
         energy = self._energy(x, weights | static, **self._writing)
         gradient = partial(torch.autograd.grad, create_graph=keep, materialize_grads=True)
-        of_energy = gradient(energy.mean(1).sum(), leaves, retain_graph=True)
+        share = 1 / patterns.shape[1] if self.reduction == "mean" else 1.0
+        of_energy = gradient(share * energy.sum(), leaves, retain_graph=True)
         if self.gradient_term:
             (slope,) = torch.autograd.grad(energy.sum(), x, create_graph=True)
-            of_squared_slope = gradient(slope.flatten(2).square().sum(-1).mean(1).sum(), leaves)
+            of_squared_slope = gradient(share * slope.square().sum(), leaves)
         updated = []
         for i, (name, weight) in enumerate(weights.items()):
             energy_rate, gradient_rate, decay_rate = rates[:, self._layer[name]]

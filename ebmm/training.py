@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 
@@ -18,6 +18,7 @@ from ebmm.history import Checkpoint, History
 from ebmm.machine import PRECISIONS, _tf32, dtype_for, pick_device, rank_and_processes
 from ebmm.memory import TrainableMemory
 from ebmm.metrics import errors
+from ebmm.steady import Steady
 from ebmm.tasks import Batch, Task, check_task
 
 Drawn = tuple[Batch, Tensor]  # a batch, and where the generator stands after it
@@ -29,7 +30,7 @@ class TrainingError(RuntimeError):
 
 def fit(
     model: TrainableMemory,
-    task: Task,
+    task: Task | Sequence[Task],
     steps: int,
     *,
     memories: int = 16,
@@ -42,6 +43,7 @@ def fit(
     checkpoint: str | os.PathLike | None = None,
     save_every: int = 500,
     max_skipped: int = 20,
+    averaging: float = 0.99,
     precision: str = "float32",
     progress: bool = True,
     check_gradients: bool | None = None,
@@ -49,7 +51,8 @@ def fit(
     """Meta-train a memory in place: sample, write, read, and descend the reconstruction loss.
 
     AdamW with a linear warm-up and a cosine decay to 1 % of the learning rate; the global gradient norm is clipped.
-    A step with a non-finite loss or gradient is skipped and counted.
+    :class:`ebmm.steady.Steady` skips and counts updates with outlying gradients, and brings back good weights when
+    training collapses.
 
     In several processes (:func:`ebmm.machine.process_group`) each draws the whole batch and takes its share of the
     memories. The result is that of one process up to rounding, for a memory that draws no random numbers itself.
@@ -57,6 +60,8 @@ def fit(
     Args:
         model: an :class:`ebmm.EBMM` or any module with ``write``, and ``read`` that gives all iterates on demand. It is
             moved to ``device``, trained in the mode of training, dropout included, and left in that of evaluation.
+        task: or several of one pattern shape, as lessons from easy to hard: they join one after the other, evenly over
+            the first half of the steps, and each step draws one of those that have joined. One may be listed twice.
         steps: updates in all. They shape the schedule, so they are the same in all sittings.
         memories: B, memories a step, over all processes.
         learning_rate, weight_decay, clip, warmup: of AdamW, the rate at its peak; the largest norm; steps.
@@ -66,6 +71,7 @@ def fit(
             without the interruption; any other call is refused. The parameters in it:
             ``model.load_state_dict(torch.load(checkpoint)["model"])``.
         max_skipped, progress: stop after so many skipped steps in a row; show a bar with loss and error.
+        averaging: the model is left with a moving average of its weights, of which each step keeps this share; 0: none.
         precision: of products and convolutions: ``"float32"``, ``"tf32"`` (CUDA rounds inputs to 11 bits) or
             ``"bfloat16"`` (inputs and results have 8 bits). Smooth energies keep the meta-gradient's direction (cosine
             above 0.999 and 0.998) and its norm within 1 %. Not where writing chooses one slot
@@ -86,7 +92,8 @@ def fit(
         >>> len(fit(model, task, steps=3, memories=2, progress=False).rows)
         3
     """
-    check_task(task)
+    lessons = [task] if isinstance(task, Task) or not isinstance(task, Sequence) else list(task)
+    _check_lessons(lessons)
     if not isinstance(model, nn.Module):
         raise TypeError(f"fit trains a torch.nn.Module with write and read, got {kind(model)}")
     _check_parameters(model)
@@ -94,6 +101,9 @@ def fit(
     steps, memories, seed = whole(steps, "steps"), whole(memories, "memories"), whole(seed, "seed", -math.inf)
     learning_rate, weight_decay = real(learning_rate, "learning_rate", 0), real(weight_decay, "weight_decay", 0)
     clip, warmup = real(clip, "clip", 0), whole(warmup, "warmup", 0)
+    averaging = real(averaging, "averaging", 0)
+    if averaging >= 1:
+        raise ValueError(f"averaging must be from 0 to below 1, got {averaging}")
     save_every, max_skipped = whole(save_every, "save_every"), whole(max_skipped, "max_skipped")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
@@ -108,32 +118,37 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     settings = {
         "steps": steps, "memories": memories, "learning_rate": learning_rate, "weight_decay": weight_decay,
-        "clip": clip, "warmup": warmup, "seed": seed, "precision": precision,
+        "clip": clip, "warmup": warmup, "seed": seed, "averaging": averaging, "precision": precision,
     }  # fmt: skip
-    saved = Checkpoint(checkpoint, settings, task, model, optimiser, generator)
+    steady = Steady(model, optimiser, averaging)
+    saved = Checkpoint(checkpoint, settings, task, model, optimiser, steady, generator)
 
-    def draw() -> Drawn:
-        """This process's share of the next batch."""
-        batch = task.sample(memories, generator)
+    def draw(step: int) -> Drawn:
+        """This process's share of the batch of a step."""
+        joined = _joined(step, steps, len(lessons))
+        chosen = int(torch.randint(joined, (1,), generator=generator)) if joined > 1 else 0
+        batch = lessons[chosen].sample(memories, generator)
         return Batch(*(tensor.chunk(processes)[rank] for tensor in batch)), generator.get_state()
 
     from tqdm import tqdm
 
     with saved.sitting(rank == 0), _in_training(model), _tf32(where, precision == "tf32"):
-        history = saved.load() or History(metric=task.metric)
+        history = saved.load() or History(metric=lessons[0].metric)
         begun, earlier, start = len(history.rows), history.seconds, time.monotonic()
         loss_of = _shared(_Loss(model, where, precision), begun, processes, checkpoint)
         if begun == steps:
             return history
         with nullcontext() if checkpoint is None else warned_of_global_draws():
-            first = draw()
+            first = draw(begun)
         if begun == 0:
             check_before_training(model, first[0], check_gradients)
-        batches, skipped_in_a_row = _drawn_ahead(draw, first, steps - begun), 0
+        batches = _drawn_ahead(draw, first, range(begun, steps))
         bar = tqdm(total=steps, initial=begun, disable=not progress or rank > 0, mininterval=1.0)
         with closing(batches), bar:
             for step, (batch, drawn) in enumerate(batches, begun):
-                rate = learning_rate * _schedule(step, steps, warmup)
+                if _joined(step, steps, len(lessons)) > _joined(step - 1, steps, len(lessons)):
+                    steady.new_lesson()
+                rate = learning_rate * steady.factor * _schedule(step, steps, warmup)
                 for group in optimiser.param_groups:
                     group["lr"] = rate
                 batch = batch.to(where, dtype_for(model))
@@ -141,26 +156,26 @@ def fit(
                 optimiser.zero_grad()
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()
-                error = errors(recalled, batch.patterns, task.metric).mean()
+                error = errors(recalled, batch.patterns, history.metric).mean()
                 mean_loss, mean_error = _over_processes(torch.stack([loss.detach(), error]), processes)
-                if math.isfinite(mean_loss) and math.isfinite(norm):
+                if steady.accepts(mean_loss, norm):
                     optimiser.step()
-                    skipped_in_a_row = 0
-                else:
-                    history.skipped += 1
-                    skipped_in_a_row += 1
+                steady.after(mean_loss)
+                history.skipped, history.returns = steady.skipped, steady.returns
                 history.rows.append(
                     {"step": step, "loss": mean_loss, "error": mean_error, "gradient norm": norm, "learning rate": rate}
                 )
                 history.seconds = earlier + time.monotonic() - start
-                shown = {"loss": f"{mean_loss:.3g}", task.metric: f"{mean_error:.3g}", "skipped": history.skipped}
+                shown = {"loss": f"{mean_loss:.3g}", history.metric: f"{mean_error:.3g}", "skipped": history.skipped}
                 bar.set_postfix(shown, refresh=False)
                 bar.update()
-                if skipped_in_a_row == max_skipped:
+                if steady.skipped_in_a_row == max_skipped:
                     raise TrainingError(
-                        f"{max_skipped} steps in a row had a non-finite loss or gradient, the last at step {step}: "
-                        f"lower the learning rate ({learning_rate:g}) or the model's write and read rates"
+                        f"{max_skipped} steps in a row had a non-finite or outlying loss or gradient, the last at step "
+                        f"{step}: lower the learning rate ({learning_rate:g}) or the model's write and read rates"
                     )
+                if step + 1 == steps:
+                    steady.finish()
                 if rank == 0 and ((step + 1) % save_every == 0 or step + 1 == steps):
                     saved.save(drawn, history)
     return history
@@ -185,14 +200,26 @@ def _in_training(model: nn.Module) -> Iterator[None]:
             model.eval()
 
 
-def _drawn_ahead(draw: Callable[[], Drawn], first: Drawn, number: int) -> Generator[Drawn]:
-    """So many batches, each drawn while the one before it is in use."""
+def _drawn_ahead(draw: Callable[[int], Drawn], first: Drawn, steps: range) -> Generator[Drawn]:
+    """The batches of these steps, each drawn while the one before it is in use."""
     with ThreadPoolExecutor(1) as background:
-        for left in reversed(range(number)):
-            upcoming = background.submit(draw) if left else None
+        for step in steps:
+            upcoming = background.submit(draw, step + 1) if step + 1 in steps else None
             yield first
             if upcoming is not None:
                 first = upcoming.result()
+
+
+def _check_lessons(lessons: list[Task]) -> None:
+    for lesson in lessons:
+        check_task(lesson)
+    if not lessons or len({lesson.metric for lesson in lessons}) > 1:
+        raise ValueError(f"lessons are tasks, at least one, all of one metric, got {lessons}")
+
+
+def _joined(step: int, steps: int, lessons: int) -> int:
+    """How many lessons have joined at a step: all from the middle of the steps on."""
+    return min(lessons, 1 + max(0, 2 * step * lessons // steps))
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:

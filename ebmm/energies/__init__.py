@@ -10,19 +10,25 @@ Patterns lie in [0, 1]; every energy first maps them to the coordinates ``2x −
 
 from ebmm.energies.gated import GatedRNNEnergy
 from ebmm.energies.inpainting import InpaintingEnergy
+from ebmm.energies.margins import HopEnergy, MarginEnergy, SharedNetwork
 from ebmm.energies.resnet import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
-from ebmm.energies.slots import CompressedDenseEnergy, DenseEnergy
+from ebmm.energies.slots import CodedSlotEnergy, CompressedDenseEnergy, DenseEnergy, SlotEnergy
 from ebmm.energies.vectors import MLPEnergy, PredictiveEnergy, QuadraticEnergy
 
 __all__ = [
+    "CodedSlotEnergy",
     "CompressedDenseEnergy",
     "DenseEnergy",
     "GatedRNNEnergy",
+    "HopEnergy",
     "InpaintingEnergy",
     "MLPEnergy",
+    "MarginEnergy",
     "PredictiveEnergy",
     "QuadraticEnergy",
     "ResNetConvEnergy",
     "ResNetLinearEnergy",
+    "SharedNetwork",
+    "SlotEnergy",
     "resnet_conv_energy_64",
 ]

@@ -42,6 +42,113 @@ class DenseEnergy(nn.Module):
         return -torch.logsumexp(self.beta * self.memory(signs), -1) / self.beta + 0.5 * signs.square().sum(-1)
 
 
+class SlotEnergy(nn.Module):
+    """A dense associative memory that writes by its own energy: a slot that is full has its price (chapter 5).
+
+    ``E(x) = ½‖s‖² − 1/β · log Σⱼ exp(β κⱼ)``, ``κⱼ = mⱼᵀs − c/2 ‖mⱼ‖² (‖s‖²/d)^q`` with ``s = 2x − 1``. A new
+    pattern overlaps with a full slot by about ±√d, far less than the price c d/2; an empty slot asks for nothing. So
+    one gradient step, of size 1, puts the pattern into an empty slot: E is written and read by. A damaged query may
+    at first prefer empty slots, too: it then shrinks, and the price of its own slot falls faster than their overlap.
+
+    Patterns are to be written one by one, ``EBMM(..., sequential=True)``. This energy is ours, not the paper's.
+
+    Args:
+        features, slots: d, and how many patterns there is room for, d floats each.
+        beta, price, power: start values of β, c and q, above 0.
+
+    Shape:
+        x: (..., d). returns: (...).
+
+    Example:
+        >>> SlotEnergy(64, slots=32)(torch.rand(2, 5, 64)).shape
+        torch.Size([2, 5])
+    """
+
+    writable = ("memory",)
+
+    def __init__(self, features: int, slots: int, beta: float = 100.0, price: float = 0.9, power: float = 2.0):
+        super().__init__()
+        self.pattern_shape = (features,)
+        self.memory = MemorySlots(slots, features, scale=0.2)
+        self.log_beta, self.price, self.power = _scalars(math.log(beta), price, power)
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = 2 * x - 1
+        scores = slot_scores(signs, self.memory(), self.price, self.power)
+        beta = self.log_beta.exp()
+        return 0.5 * signs.square().sum(-1) - torch.logsumexp(beta * scores, -1) / beta
+
+
+def slot_scores(code: Tensor, slots: Tensor, price: Tensor, power: Tensor) -> Tensor:
+    """``κⱼ = mⱼᵀe − c/2 ‖mⱼ‖² (‖e‖²/C)^q`` for codes e (..., N, C) and slots m (..., slots, C): (..., N, slots)."""
+    length = code.square().mean(-1, keepdim=True)
+    return code @ slots.mT - 0.5 * price * slots.square().sum(-1).unsqueeze(-2) * (length + 1e-6) ** power
+
+
+class CodedSlotEnergy(nn.Module):
+    """The same for codes, which may be shorter than patterns (chapter 5).
+
+    ``E(x) = ½‖s − y‖² − a/β · log Σⱼ exp(β κⱼ)``. The second term, misfit of code and slot, has the scores κⱼ of
+    :class:`SlotEnergy` with the code ``e = encoder(x)`` in the place of s. The first one is the misfit of x and what it
+    reminds of, ``y = 2 decoder(Σⱼ wⱼ g(‖mⱼ‖²/C) mⱼ) − 1`` with ``w = softmax(β κ)``. The smooth step g is 0 for an
+    empty slot, which reminds of nothing, and 1 for a full one. So writing, with a rate of 1/a, puts the code into an
+    empty slot, and reading goes to the decoded mixture.
+
+    Args:
+        features: d, the size of a pattern, or its shape S.
+        slots, width: how many patterns there is room for, and C, floats of a slot.
+        encoder, decoder: (M, *S) to (M, C), of about the length √C, and back, to [0, 1]; by default, for vectors,
+            those of :func:`ebmm.coders.sign_coders`, for independent bits.
+        beta, price, power, share: start values of β, c, q and a, above 0.
+
+    Shape:
+        x: (..., *S). returns: (...).
+
+    Example:
+        >>> CodedSlotEnergy(128, slots=96, width=86)(torch.rand(2, 5, 128)).shape
+        torch.Size([2, 5])
+    """
+
+    writable = ("memory",)
+
+    def __init__(
+        self,
+        features: int | tuple[int, ...],
+        slots: int,
+        width: int,
+        encoder: nn.Module | None = None,
+        decoder: nn.Module | None = None,
+        beta: float = 100.0,
+        price: float = 0.9,
+        power: float = 2.0,
+        share: float = 0.2,
+        mixing: float = 1.0,
+    ):
+        super().__init__()
+        self.pattern_shape = as_pattern_shape(features, "features")
+        self.encoder, self.decoder = given_or_default(
+            encoder, decoder, self.pattern_shape, lambda d: sign_coders(d, width)
+        )
+        self.memory = MemorySlots(slots, width, scale=0.2)
+        self.log_beta, self.price, self.power, self.log_share, self.log_mixing = _scalars(
+            math.log(beta), price, power, math.log(share), math.log(mixing)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        lead = x.shape[: x.dim() - len(self.pattern_shape)]
+        code = self.encoder(x.reshape(-1, *self.pattern_shape)).unflatten(0, lead)
+        slots, beta = self.memory(), self.log_beta.exp()
+        scores = slot_scores(code, slots, self.price, self.power)
+        filled = ((slots.square().mean(-1) - 0.2) / 0.6).clamp(0, 1)
+        filled = (filled.square() * (3 - 2 * filled)).unsqueeze(-2)  # (..., 1, slots)
+        sharp = self.log_mixing.exp() * scores
+        share = (torch.softmax(sharp, -1) * filled).sum(-1, keepdim=True)
+        mixed = torch.softmax(sharp + torch.log(filled + 1e-6), -1) @ slots
+        reminded = share * (2 * self.decoder(mixed.flatten(0, -2)).reshape(*lead, -1) - 1)
+        misfit = 0.5 * (2 * x.flatten(len(lead)) - 1 - reminded).square().sum(-1)
+        return misfit - self.log_share.exp() * torch.logsumexp(beta * scores, -1) / beta
+
+
 class CompressedDenseEnergy(nn.Module):
     """A dense associative memory whose slots hold codes, which may be shorter than patterns (chapter 5).
 
@@ -109,3 +216,7 @@ class CompressedDenseEnergy(nn.Module):
         stored = 2 * self.decoder(slots.flatten(0, -2)).reshape(*slots.shape[:-1], -1) - 1
         beta = self.log_inverse_temperature.exp()
         return 0.5 * signs.square().sum(-1) - torch.logsumexp(beta * signs @ stored.mT, -1) / beta
+
+
+def _scalars(*values: float) -> list[nn.Parameter]:
+    return [nn.Parameter(torch.tensor(value)) for value in values]

@@ -1,0 +1,154 @@
+"""Energies that remember before they are trained, and in which any network may take part (chapter 4)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ebmm.layers import MemorySymmetric
+from ebmm.memory import check_counts
+
+
+def couplings(memory: MemorySymmetric, features: int) -> tuple[Tensor, Tensor]:
+    """M = 2 W/√d of the written W, (..., d, d), and its diagonal, (..., 1, d) to go with (..., N, d).
+
+    In this scale one write rate serves patterns of all sizes, where gradients are summed over patterns.
+    """
+    matrix = memory.matrix() * (2 / math.sqrt(features))
+    diagonal = matrix.diagonal(dim1=-2, dim2=-1)
+    return matrix, diagonal.unsqueeze(-2) if diagonal.dim() > 1 else diagonal
+
+
+def margin_misfit(signs: Tensor, from_others: Tensor, sharpness: Tensor) -> Tensor:
+    """``Σᵢ ρ(1 − sᵢ hᵢ)``, ``ρ(u) = softplus(b u)/b``: how far each bit is from being predicted with margin 1."""
+    return F.softplus(sharpness * (1 - signs * from_others)).sum(-1) / sharpness
+
+
+def inverse_softplus(value: float, *shape: int) -> nn.Parameter:
+    """A parameter whose softplus starts as this value."""
+    return nn.Parameter(torch.full(shape, math.log(math.expm1(value))))
+
+
+class MarginEnergy(nn.Module):
+    """How badly each bit is predicted by the others, plus any network: ``E(x) = a Σᵢ ρ(1 − sᵢ hᵢ) + wᵀ f(s, M s)``.
+
+    ``s = 2x − 1``, ``ρ(u) = softplus(b u)/b``, and ``hᵢ = Σⱼ Mᵢⱼ sⱼ`` over j ≠ i. M is symmetric and writable, d(d+1)/2
+    floats that start at 0. The first term is a classical memory: a step of writing on it is a perceptron step for each
+    bit. w starts at 0, so that whatever f is, learning begins with a memory that works, and f reshapes its energy.
+
+    Gradients are to be summed over patterns, ``EBMM(..., reduction="sum")``, for the sake of :func:`couplings`.
+    This energy is ours, not the paper's.
+
+    Args:
+        features: d, size of a pattern.
+        network: f, a module that maps s and M s, both (..., d), to (..., width), such as those of
+            :mod:`ebmm.experiments.networks`. ``None``: the classical memory alone.
+        width: how many features f gives.
+
+    Shape:
+        x: (..., d). returns: (...).
+
+    Example:
+        >>> from ebmm.experiments.networks import Perceptron
+        >>> MarginEnergy(64, Perceptron(64, width=128), width=128)(torch.rand(2, 5, 64)).shape
+        torch.Size([2, 5])
+    """
+
+    writable = ("memory",)
+
+    def __init__(self, features: int, network: nn.Module | None = None, width: int = 0):
+        super().__init__()
+        self.pattern_shape = (features,)
+        self.memory = MemorySymmetric(features)
+        self.raw_weight, self.raw_sharpness = inverse_softplus(1.0), inverse_softplus(2.0)
+        self.network, self.head = network, nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = 2 * x - 1
+        matrix, diagonal = couplings(self.memory, self.pattern_shape[0])
+        answer = signs @ matrix
+        misfit = margin_misfit(signs, answer - diagonal * signs, F.softplus(self.raw_sharpness))
+        energy = F.softplus(self.raw_weight) * misfit
+        return energy if self.network is None else energy + self.network(signs, answer) @ self.head
+
+
+class SharedNetwork(nn.Module):
+    """A small odd network, the same for every bit: ``w₂ · tanh(W₁ u)``.
+
+    Knowing neither the places nor the number of the bits, it serves patterns of any size.
+
+    Args:
+        hidden: width of its hidden layer.
+
+    Shape:
+        u: four of (..., d). returns: (..., d).
+
+    Example:
+        >>> SharedNetwork()(*torch.rand(4, 2, 64)).shape
+        torch.Size([2, 64])
+    """
+
+    def __init__(self, hidden: int = 8):
+        super().__init__()
+        check_counts(hidden=hidden)
+        self.first = nn.Parameter(0.5 * torch.randn(hidden, 4))
+        self.last = nn.Parameter(0.05 * torch.randn(hidden))
+
+    def forward(self, *u: Tensor) -> Tensor:
+        return (self.last @ torch.tanh(self.first @ torch.stack(u).flatten(1))).view_as(u[0])
+
+
+class HopEnergy(nn.Module):
+    """How badly a pattern agrees with what a symmetric memory M makes of it in several hops.
+
+    ``E(x) = a₀ Σᵢ ρ(1 − sᵢ hᵢ) + Σₗ aₗ/2 ‖s − vˡ‖²``; s, M, ρ and h are those of :class:`MarginEnergy`. The hops are
+    ``v⁰ = s`` and ``vˡ = c tanh(1.2 skip · u) + φˡ(u)``. The network φˡ sees ``u = (s, v, M v, diag(M) v)``, v from
+    the hop before. At the start φˡ is small and skip takes M v: a Hopfield network, which works.
+
+    With networks φ that know no size, what is trained on patterns of one size serves others. This energy is ours, not
+    the paper's. It is never negative.
+
+    Args:
+        features, hops: d, size of a pattern, and how often the memory is visited.
+        network: makes φ, any module that maps these four, each (..., d), to (..., d).
+
+    Shape:
+        x: (..., d). returns: (...).
+
+    Example:
+        >>> HopEnergy(64)(torch.rand(2, 5, 64)).shape
+        torch.Size([2, 5])
+    """
+
+    writable = ("memory",)
+
+    def __init__(self, features: int, hops: int = 3, network: Callable[[], nn.Module] = SharedNetwork):
+        super().__init__()
+        check_counts(hops=hops)
+        self.pattern_shape = (features,)
+        self.memory = MemorySymmetric(features)
+        self.networks = nn.ModuleList(network() for _ in range(hops))
+        self.skips = nn.Parameter(torch.tensor([0.0, 0.0, 1.0, 0.0]).repeat(hops, 1))
+        self.bounds = nn.Parameter(torch.full((hops,), 1.2))  # c
+        self.raw_weight, self.raw_weights = inverse_softplus(1.0), inverse_softplus(0.1, hops)  # a
+        self.raw_sharpness = inverse_softplus(2.0)  # b
+
+    def forward(self, x: Tensor) -> Tensor:
+        signs = 2 * x - 1
+        matrix, diagonal = couplings(self.memory, self.pattern_shape[0])
+        answer, kept = signs @ matrix, diagonal * signs
+        misfit = margin_misfit(signs, answer - kept, F.softplus(self.raw_sharpness))
+        energy, hop = F.softplus(self.raw_weight) * misfit, signs
+        for network, skip, bound, weight in zip(
+            self.networks, self.skips, self.bounds, F.softplus(self.raw_weights), strict=True
+        ):
+            seen = (signs, hop, answer, kept)
+            skipped = torch.stack([share * part for share, part in zip(skip, seen, strict=True)]).sum(0)
+            hop = bound * torch.tanh(1.2 * skipped) + network(*seen)
+            energy = energy + 0.5 * weight * (signs - hop).square().sum(-1)
+            answer, kept = hop @ matrix, diagonal * hop
+        return energy

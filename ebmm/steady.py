@@ -1,0 +1,101 @@
+"""What keeps meta-training steady: outliers left out, a way back from collapse, averaged weights."""
+
+from __future__ import annotations
+
+import copy
+import math
+from statistics import median
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+RECENT = 100  # gradient norms that a new one is compared with
+OUTLIER = 10.0  # times their median
+LOOK = 25  # steps between two looks at the loss
+SMOOTH = 0.98  # of the running loss
+GOOD, COLLAPSED = 1.3, 2.5  # times the least running loss
+
+
+class Steady:
+    """Watches the updates of a model.
+
+    An update is left out if its loss or gradient is not finite, or its gradient's norm is more than ten times the
+    median of the last hundred. Every 25 steps the running loss is looked at. While it is near its least value,
+    the weights are kept. When it is 2.5 times as large, they come back, the optimiser forgets, and all further steps
+    are half as long. The weights' moving average is what a run ends with.
+
+    Args:
+        model, optimiser: what is trained, with what.
+        averaging: share of the old average that stays in each step, from 0, for none, to below 1.
+
+    Attributes:
+        skipped, returns: updates left out, and how often the weights came back.
+        factor: what the learning rate is to be multiplied with.
+    """
+
+    def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, averaging: float):
+        self.model, self.optimiser, self.averaging = model, optimiser, averaging
+        self.skipped = self.skipped_in_a_row = self.returns = self.seen = 0
+        self.factor, self.running, self.least = 1.0, math.nan, math.inf
+        self.norms: list[float] = []
+        self.kept, self.average = self._weights(), self._weights()
+
+    def _weights(self) -> list[Tensor]:
+        return [parameter.detach().clone() for parameter in self.model.parameters()]
+
+    def accepts(self, loss: float, norm: float) -> bool:
+        """Whether an update is to be applied."""
+        accepted = math.isfinite(loss) and math.isfinite(norm)
+        if accepted:
+            if len(self.norms) >= RECENT // 5:
+                accepted = norm <= OUTLIER * median(self.norms)
+            self.norms = [*self.norms[1 - RECENT :], norm]
+        self.skipped += not accepted
+        self.skipped_in_a_row = 0 if accepted else self.skipped_in_a_row + 1
+        return accepted
+
+    def new_lesson(self) -> None:
+        """Losses are other ones from here on."""
+        self.running, self.least = math.nan, math.inf
+
+    @torch.no_grad()
+    def after(self, loss: float) -> None:
+        """Look at the model after a step of this loss."""
+        if math.isfinite(loss):
+            self.running = loss if math.isnan(self.running) else SMOOTH * self.running + (1 - SMOOTH) * loss
+        self.seen += 1
+        share = min(self.averaging, self.seen / (self.seen + 10))
+        torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - share)
+        if self.seen % LOOK:
+            return
+        if self.running > COLLAPSED * self.least:
+            self._give(self.kept)
+            self.average = [weight.clone() for weight in self.kept]
+            self.optimiser.state.clear()
+            self.factor, self.returns, self.running, self.norms = self.factor / 2, self.returns + 1, self.least, []
+        elif self.running < GOOD * self.least:
+            self.kept = self._weights()
+        self.least = min(self.least, self.running)
+
+    def finish(self) -> None:
+        """Leave the model with the averaged weights."""
+        if self.averaging:
+            self._give(self.average)
+
+    @torch.no_grad()
+    def _give(self, weights: list[Tensor]) -> None:
+        for parameter, weight in zip(self.model.parameters(), weights, strict=True):
+            parameter.copy_(weight)
+
+    def state_dict(self) -> dict[str, Any]:
+        """What the next step depends on."""
+        names = ("skipped", "skipped_in_a_row", "returns", "seen", "factor", "running", "least", "norms")
+        return {name: copy.copy(getattr(self, name)) for name in (*names, "kept", "average")}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on from there."""
+        device = next(self.model.parameters()).device
+        for name, value in state.items():
+            held = [weight.to(device) for weight in value] if name in ("kept", "average") else value
+            setattr(self, name, held)
