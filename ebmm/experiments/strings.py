@@ -66,9 +66,9 @@ def predictive_memory(dim: int, hidden: int = 128) -> EBMM:
 
 
 def hop_memory(dim: int) -> EBMM:
-    """Several hops through a symmetric memory, all patterns written at once by 6 steps, read by 10."""
+    """Several hops through a symmetric memory, all patterns written at once by 6 steps, read by 8."""
     model = EBMM(
-        HopEnergy(dim), write_steps=6, read_steps=10, reduction="sum", projection="straight-through",
+        HopEnergy(dim), write_steps=6, read_steps=8, reduction="sum", projection="straight-through",
         non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.08, read_rate=0.075,
     )  # fmt: skip
     model.energy_network.memory.requires_grad_(False)  # it starts at 0 for patterns of any size
@@ -148,13 +148,13 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
     return {
         "ebmm-hop": Contestant(
             partial(hop_memory, dim),
-            {"steps": 3000, "learning_rate": 4e-3, "memories": 8, "clip": 0.5},
+            {"steps": 2500, "learning_rate": 4e-3, "memories": 8, "clip": 0.5, "late": True},
             lessons=lessons(1, 2, 2, 3, 3, 4), home=homes.get("ebmm-hop"),
         ),
         "ebmm-slots": Contestant(
             partial(slot_memory, dim, number),
             # Short codes are decoded at each step of writing, which takes seconds an update.
-            {"learning_rate": 1e-3} | ({"steps": 100, "memories": 2} if width < dim else {"steps": 600, "memories": 8}),
+            {"learning_rate": 1e-3, "late": True} | ({"steps": 100, "memories": 2} if width < dim else {"steps": 600, "memories": 8}),
             lessons=lessons(1, 2, 4) if number <= dim // 2 else (), home=homes.get("ebmm-slots"),
         ),
         # Where each bit has a number of its own there is little to learn.
@@ -203,7 +203,8 @@ def network_contestants(task: Task, dim: int, home: str) -> dict[str, Contestant
     return {
         name: Contestant(
             partial(network_memory, dim, network, width),
-            {"steps": STEPS[name], "learning_rate": 2e-3, "memories": 8, "clip": 0.5}, lessons=lessons, home=home,
+            {"steps": STEPS[name], "learning_rate": 2e-3, "memories": 8, "clip": 0.5, "late": True},
+            lessons=lessons, home=home,
         )
         for name, (network, width) in NETWORKS.items()
     }  # fmt: skip
