@@ -154,7 +154,8 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
         "ebmm-slots": Contestant(
             partial(slot_memory, dim, number),
             # Short codes are decoded at each step of writing, which takes seconds an update.
-            {"learning_rate": 1e-3, "late": True} | ({"steps": 100, "memories": 2} if width < dim else {"steps": 600, "memories": 8}),
+            {"learning_rate": 1e-3, "late": True}
+            | ({"steps": 100, "memories": 2} if width < dim else {"steps": 600, "memories": 8}),
             lessons=lessons(1, 2, 4) if number <= dim // 2 else (), home=homes.get("ebmm-slots"),
         ),
         # Where each bit has a number of its own there is little to learn.
