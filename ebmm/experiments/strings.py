@@ -85,14 +85,19 @@ def network_memory(dim: int, network: Callable[..., nn.Module] | None, width: in
 
 
 def slot_memory(dim: int, number: int) -> EBMM:
-    """A place for each pattern, for its code where room is short; written one by one by one step each, read by 5."""
+    """A place for each pattern, for its code where room is short; written one by one by one step each, read by 5.
+
+    What an energy charges for a full slot stays as it is: patterns that collide are rare, and make for gradients so
+    large that training leaves them out, so that it would learn too low a price.
+    """
     slots, width = slots_and_width(dim, number)
     coded = width < dim
     energy = CodedSlotEnergy(dim, slots, width, share=0.5) if coded else SlotEnergy(dim, budget(dim) // dim)
-    rate = 2.0 if coded else 1.0
+    for fixed in (energy.price, energy.power):
+        fixed.requires_grad_(False)
     return EBMM(
         energy, write_steps=1, read_steps=5, sequential=True, projection="straight-through", gradient_term=False,
-        decay_term=False, write_rate=rate, read_rate=0.07,
+        decay_term=False, write_rate=2.0 if coded else 1.0, read_rate=0.07,
     )  # fmt: skip
 
 
