@@ -16,7 +16,6 @@ from torch import Tensor, nn
 
 from ebmm import files
 from ebmm.experiments.catalogue import find
-from ebmm.model import EBMM
 
 
 def save_weights(
@@ -38,7 +37,7 @@ def save_weights(
         for name, tensor in model.state_dict().items()
     }
     if coders is not None:
-        theirs = _named_as_in(model, load_file(coders))
+        theirs = load_file(coders)
         if all(torch.equal(tensor, state[name]) for name, tensor in theirs.items()):
             state = {name: tensor for name, tensor in state.items() if name not in theirs}
             training = training | {"coders": {"file": Path(coders).name, "sha256": files.digest_of(coders, "sha256")}}
@@ -76,7 +75,7 @@ def load_contestant(name: str, contestant: str, path: str | os.PathLike | None =
     tensors, training, coders = _read(path, name, [contestant], refused)
     if coders is not None:
         beside = _coders_beside(path, coders)
-        tensors |= _named_as_in(model, _read(beside, name, list(experiment.contestants), refused)[0])
+        tensors |= _read(beside, name, list(experiment.contestants), refused)[0]
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
@@ -125,12 +124,6 @@ def _read(path: Path, name: str, contestants: list[str], refused: str) -> tuple[
     if training["experiment"] != (find(name)[0].weights or name) or training["model"] not in contestants:
         raise ValueError(f"{refused}: it says that it holds those of {training['model']} for {training['experiment']}")
     return tensors, training, training.pop("coders", None)
-
-
-def _named_as_in(model: nn.Module, coders: dict[str, Tensor]) -> dict[str, Tensor]:
-    """An autoencoder's tensors under the names that they have in a model with the same coders."""
-    owner = "energy_network." if isinstance(model, EBMM) else ""
-    return {owner + name: tensor for name, tensor in coders.items()}
 
 
 def _coders_beside(path: Path, coders: dict) -> Path:
