@@ -196,7 +196,7 @@ def test_other_images_are_tested_with_the_weights_of_the_experiment_they_name(st
     assert row["experiment"] == "mnist-conv-2308" and row["training"]["experiment"] == "omniglot-conv-2308"
     assert row["data"] == "stand-ins for test" and row["metric"] == "wrong bits" and row["memory_floats"] == 2304
     assert main(["train", "mnist-conv-2308", "--model", "slot-memory"]) == 1
-    assert "train omniglot-conv-2308 instead" in capsys.readouterr().err
+    assert "train it in omniglot-conv-2308 instead" in capsys.readouterr().err
 
 
 def test_a_lesson_starts_from_the_weights_of_the_one_before(stand_ins, tmp_path, monkeypatch):
