@@ -1,4 +1,4 @@
-"""The memories that EBMM is compared with, each from its equations and under the package's one contract."""
+"""The memories that EBMM is compared with, and our slot memory for images: each from its equations, one contract."""
 
 from ebmm.baselines.autoencoder import Autoencoder
 from ebmm.baselines.inpainting import InpaintingMemory

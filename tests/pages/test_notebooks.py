@@ -226,7 +226,7 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
         "never written: pixels changed": (80, 130),
         "never written: distance to the nearest stored": (5, 20),
         "stored, undamaged: pixels changed": (0, 3),
-        "others' memory: wrong pixels": (80, 130),
+        "others' memory: wrong pixels": (100, 160),
         "separated: undamaged": (0.98, 1),
         "separated: damaged": (0.95, 1),
         "separated: damaged friend, undamaged stranger": (0.3, 0.6),
