@@ -66,10 +66,10 @@ def predictive_memory(dim: int, hidden: int = 128) -> EBMM:
 
 
 def hop_memory(dim: int) -> EBMM:
-    """Several hops through a symmetric memory, all patterns written at once by 8 steps, read by 8."""
+    """Several hops through a symmetric memory, all patterns written at once by 6 steps, read by 10."""
     return _start_at_zero(
         EBMM(
-            HopEnergy(dim), write_steps=8, read_steps=8, reduction="sum", projection="straight-through",
+            HopEnergy(dim), write_steps=6, read_steps=10, reduction="sum", projection="straight-through",
             non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.08, read_rate=0.075,
         )
     )  # fmt: skip
@@ -157,7 +157,7 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
     return {
         "ebmm-hop": Contestant(
             partial(hop_memory, dim),
-            {"steps": 4000, "learning_rate": 4e-3, "memories": 8, "clip": 0.5},
+            {"steps": 3000, "learning_rate": 4e-3, "memories": 8, "clip": 0.5},
             lessons=lessons(1, 2, 2, 3, 3, 4), home=homes.get("ebmm-hop"),
         ),
         "ebmm-slots": Contestant(
