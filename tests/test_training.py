@@ -154,6 +154,65 @@ def test_the_same_seed_trains_to_the_same_weights_and_another_does_not():
     assert same_weights(states[0], states[1]) and not same_weights(states[0], states[2])
 
 
+def test_lessons_join_one_after_the_other_over_the_first_half_of_the_steps():
+    numbers = []
+
+    class Notes(Scripted):
+        def write(self, patterns):
+            numbers.append(patterns.shape[1])
+            return super().write(patterns)
+
+    lessons = [Task(RandomBits(8), FlipBits(0.1), number) for number in (1, 2, 3)]
+    fit(Notes(), lessons, 300, **QUIET)
+    first = [numbers.index(number) for number in (1, 2, 3)]
+    assert first[0] == 0 and 50 <= first[1] < 60 and 100 <= first[2] < 115
+    late = [numbers[150:].count(number) for number in (1, 2, 3)]
+    assert min(late) > 30 and set(numbers[:50]) == {1}
+
+
+def test_lessons_resume_to_the_same_numbers(tmp_path):
+    lessons = [Task(RandomBits(8), FlipBits(0.1), number) for number in (1, 2)]
+    whole, broken = small_model(), small_model()
+    fit(whole, lessons, 12, **QUIET)
+    stops = [Task(RandomBits(8), Stops(4), 1), lessons[1]]
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, stops, 12, checkpoint=tmp_path / "run", save_every=1, **QUIET)
+    stops[0].corruption.at = -1
+    history = fit(broken, stops, 12, checkpoint=tmp_path / "run", save_every=1, **QUIET)
+    assert len(history.rows) == 12 and same_weights(broken.state_dict(), whole.state_dict())
+
+
+@pytest.mark.parametrize(
+    "lessons", [[], [TASK, Task(RandomBits(8), FlipBits(0.1), 2, "squared error")]], ids=["none", "two metrics"]
+)
+def test_lessons_that_are_none_or_of_two_metrics_are_refused(lessons):
+    with pytest.raises(ValueError, match="lessons are tasks, at least one, all of one metric"):
+        fit(Scripted(), lessons, 2, **QUIET)
+
+
+def test_what_is_no_task_among_lessons_is_refused():
+    with pytest.raises(TypeError, match="task must be an ebmm.Task"):
+        fit(Scripted(), [TASK, "another"], 2, **QUIET)
+
+
+@pytest.mark.parametrize("averaging", [1.0, -0.1, 2])
+def test_an_average_that_never_moves_is_refused(averaging):
+    with pytest.raises(ValueError, match="averaging"):
+        fit(Scripted(), TASK, 2, averaging=averaging, **QUIET)
+
+
+def test_an_outlying_gradient_is_skipped_and_counted():
+    class Jumps(Scripted):
+        def read(self, query, memory, trajectory=False):
+            x, iterates = super().read(query, memory, True)
+            far = 1e4 if self.step == 30 else 1.0
+            return (x, query + far * (iterates - query)) if trajectory else x
+
+    model = Jumps()
+    history = fit(model, TASK, 40, averaging=0, **QUIET)
+    assert history.skipped == 1 and model.gains[31] == model.gains[30]
+
+
 def test_the_metric_of_the_task_is_what_the_history_reports():
     task = Task(RandomBits(8), FlipBits(0.1), number=2, metric="squared error")
     model = Scripted()

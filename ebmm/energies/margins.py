@@ -9,18 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ebmm.layers import MemorySymmetric
+from ebmm.layers import MemorySymmetric, beside_points
 from ebmm.memory import check_counts
 
 
 def couplings(memory: MemorySymmetric, features: int) -> tuple[Tensor, Tensor]:
-    """M = 2 W/√d of the written W, (..., d, d), and its diagonal, (..., 1, d) to go with (..., N, d).
+    """M = 2 W/√d of the written W, (..., d, d), and its diagonal beside the points.
 
     In this scale one write rate serves patterns of all sizes, where gradients are summed over patterns.
     """
     matrix = memory.matrix() * (2 / math.sqrt(features))
-    diagonal = matrix.diagonal(dim1=-2, dim2=-1)
-    return matrix, diagonal.unsqueeze(-2) if diagonal.dim() > 1 else diagonal
+    return matrix, beside_points(matrix.diagonal(dim1=-2, dim2=-1))
 
 
 def margin_misfit(signs: Tensor, from_others: Tensor, sharpness: Tensor) -> Tensor:
@@ -104,9 +103,9 @@ class SharedNetwork(nn.Module):
     def forward(self, *u: Tensor) -> Tensor:
         signs, hop, answer, _ = u
         pairs = ((hop, answer), (answer, answer), (signs, hop), (signs, answer))
-        means = torch.stack([(a * b).mean(-1) for a, b in pairs])
-        gains = 1 + torch.tanh(self.gains @ means.flatten(1))  # (hidden, M)
-        units = torch.tanh(self.first @ torch.stack(u).flatten(1)).unflatten(1, (-1, signs.shape[-1]))
+        means = torch.stack([(a * b).mean(-1) for a, b in pairs]).reshape(4, -1)
+        gains = 1 + torch.tanh(self.gains @ means)  # (hidden, M)
+        units = torch.tanh(self.first @ torch.stack(u).reshape(4, -1)).unflatten(1, (-1, signs.shape[-1]))
         return ((self.last * gains).unsqueeze(-1) * units).sum(0).view_as(signs)
 
 
