@@ -10,7 +10,16 @@ import torch
 from torch import nn
 
 from ebmm import EBMM, DenseMemory, Hopfield, Memory
-from ebmm.baselines import MANN, Autoencoder, DifferentiablePlasticity, KanervaMachine, LSTMMemory, MemoryNetwork
+from ebmm.baselines import (
+    MANN,
+    Autoencoder,
+    DifferentiablePlasticity,
+    InpaintingMemory,
+    KanervaMachine,
+    LSTMMemory,
+    MemoryNetwork,
+)
+from ebmm.coders import image_coders
 from ebmm.energies import (
     CodedSlotEnergy,
     CompressedDenseEnergy,
@@ -29,7 +38,7 @@ from ebmm.experiments.networks import Perceptron
 from ebmm.memory import AssociativeMemory, floats_held
 
 MEMORIES, PATTERNS, QUERIES = 3, 5, 4  # five patterns fill the memories that have places
-VECTOR, IMAGE = (6,), (2, 3)
+VECTOR, IMAGE, SQUARE = (6,), (2, 3), (8, 8)
 
 
 class PlainEnergy(nn.Module):
@@ -53,6 +62,15 @@ def coders(read, code):
     """Coders of images: codes of ``code`` numbers, patterns from ``read`` numbers."""
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(6, code))
     return encoder, nn.Sequential(nn.Linear(read, 6), nn.Sigmoid(), nn.Unflatten(1, IMAGE))
+
+
+def slot_memory():
+    """With networks that do something: they start as zero, so that nothing reaches what stands before."""
+    model = InpaintingMemory(SQUARE, 5, 4, *image_coders(SQUARE, 4, channels=(2, 2)), hidden=3)
+    for layer in (model.detail[-1], model.tolerance[-1], model.encoder.network[-1], model.decoder.network[5]):
+        for parameter in layer.parameters():
+            nn.init.normal_(parameter, std=0.1)
+    return model
 
 
 class Case(NamedTuple):
@@ -112,6 +130,7 @@ TABLE = {
     "LSTM, images": Case(lambda: LSTMMemory(IMAGE, 5, 1, *coders(5, 4), width=4), IMAGE),
     "memory network": Case(lambda: MemoryNetwork(6, slots=5, width=4)),
     "memory network, images": Case(lambda: MemoryNetwork(IMAGE, 5, 4, *coders(4, 4)), IMAGE),
+    "slot memory, images": Case(slot_memory, SQUARE),
     "autoencoder": Case(lambda: Autoencoder(6, slots=5, width=4), asks=False),
     "autoencoder, images": Case(lambda: Autoencoder(IMAGE, 5, 4, *coders(4, 4)), IMAGE, asks=False),
 }
@@ -442,6 +461,7 @@ def test_none_is_no_memory_to_read(name):
     [
         ("memory network", "the memory has 5 slots, one a pattern: 4 are filled, 2 more patterns do not fit"),
         ("autoencoder", "the memory has 5 slots, one a pattern: 4 are filled, 2 more patterns do not fit"),
+        ("slot memory, images", "the memory has 5 slots, one a pattern: 4 are filled, 2 more patterns do not fit"),
         ("dense", r"capacity is 5 patterns: the memory holds 4, it has no room for 2 more \(full='overwrite' lets"),
     ],
 )

@@ -73,7 +73,7 @@ def classes_of(module):
     ]
 
 
-NETWORKS = ("layers", "energies.vectors", "energies.slots", "energies.resnet", "energies.inpainting", "coders.images")
+NETWORKS = ("layers", "energies.vectors", "energies.slots", "energies.resnet", "coders.images")
 
 
 @pytest.mark.parametrize(("name", "module"), [pair for module in NETWORKS for pair in classes_of(module)])

@@ -141,17 +141,19 @@ def test_gradients_of_baselines_pass(name):
 
 
 OF_IMAGES = {
-    "linear": lambda: energies.ResNetLinearEnergy((8, 8), 3, 5, 2, (4,), 5, 6),
-    "convolutional": lambda: energies.ResNetConvEnergy((8, 8), 2, 5, 2, (4,), 3, 3, 5),
-    "inpainting": lambda: energies.InpaintingEnergy((8, 8), 3, 4, *image_coders((8, 8), 4, channels=(2, 2)), hidden=3),
+    "linear": lambda: EBMM(energies.ResNetLinearEnergy((8, 8), 3, 5, 2, (4,), 5, 6)),
+    "convolutional": lambda: EBMM(energies.ResNetConvEnergy((8, 8), 2, 5, 2, (4,), 3, 3, 5)),
+    "slot memory": lambda: baselines.InpaintingMemory(
+        (8, 8), 3, 4, *image_coders((8, 8), 4, channels=(2, 2)), hidden=3
+    ),
 }
 
 
 @pytest.mark.parametrize("kind", OF_IMAGES)
-def test_gradients_of_energies_of_images_pass(kind):
+def test_gradients_of_memories_of_images_pass(kind):
     torch.manual_seed(0)
     task = Task(lambda number, generator: torch.rand(number, 8, 8, generator=generator), FlipBits(0.1), 2)
-    assert check_gradients(EBMM(OF_IMAGES[kind]()), task) < 1e-5
+    assert check_gradients(OF_IMAGES[kind](), task) < 1e-5
 
 
 WRONG = {

@@ -31,7 +31,7 @@ from ebmm.tasks import Batch
 from ebmm.training import reconstruction_loss
 
 NAMES = ["omniglot-fc-4112", "omniglot-conv-4616", "cifar-conv-4616", "imagenet64-conv"]
-MODELS = ["autoencoder", "ebmm", "ebmm-paper", "memory-network"]
+MODELS = ["autoencoder", "slot-memory", "ebmm-paper", "memory-network"]
 
 
 class Operations(TorchDispatchMode):

@@ -116,7 +116,7 @@ class OneSlotEach(Rival):
         (Memory(slots: (2, 3, 4), device='cpu'), 20)
     """
 
-    settings = ("slots", "width")
+    settings: tuple[str, ...] = ("slots", "width")
 
     def __init__(
         self,

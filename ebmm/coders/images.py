@@ -57,8 +57,8 @@ class ImageEncoder(nn.Module):
 
     ``e = √C · c/‖c‖`` with ``c = A [B s, τ] + network(s)`` and ``s = 2 (x − level)``: B holds four times as many
     cosines as the code has numbers, A starts by choosing the first of them, τ is one constant, the network starts as
-    zero. As all codes have the length √C, none is ever the nearest slot to half of another
-    (see :class:`ebmm.energies.CompressedDenseEnergy`); the constant keeps what the length would have told.
+    zero. All codes have the length √C, which slots ask for that are written by gradient steps (chapter 5), though not
+    those that codes are copied into; the constant keeps what the length would have told.
 
     Args:
         shape, width: S of an image, (H, W) or (3, H, W), sides multiples of 8, and C, size of a code, 2 to d.
@@ -154,7 +154,7 @@ class ImageDecoder(nn.Module):
 
     def forward(self, code: Tensor) -> Tensor:
         last = code[:, -1:]
-        inverse = last / (last.square() + 0.1)  # 1/last, but near 0 where the slot is empty
+        inverse = last / (last.square() + 0.1)  # 1/last, but near 0 where that is
         signs = self.linear(self.constant * inverse * code[:, :-1]) @ self.basis + self.network(code)
         y = (self.level + signs / 2).unflatten(1, self.pattern_shape)
         return y + (y.clamp(0, 1) - y).detach()

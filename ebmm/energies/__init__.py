@@ -9,7 +9,6 @@ Patterns lie in [0, 1]; every energy first maps them to the coordinates ``2x −
 """
 
 from ebmm.energies.gated import GatedRNNEnergy
-from ebmm.energies.inpainting import InpaintingEnergy
 from ebmm.energies.margins import HopEnergy, MarginEnergy, SharedNetwork
 from ebmm.energies.resnet import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
 from ebmm.energies.slots import CodedSlotEnergy, CompressedDenseEnergy, DenseEnergy, SlotEnergy
@@ -21,7 +20,6 @@ __all__ = [
     "DenseEnergy",
     "GatedRNNEnergy",
     "HopEnergy",
-    "InpaintingEnergy",
     "MLPEnergy",
     "MarginEnergy",
     "PredictiveEnergy",

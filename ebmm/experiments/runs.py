@@ -18,7 +18,6 @@ from ebmm.experiments.weights import is_ready, load_contestant, owner_of, save_w
 from ebmm.files import check_writable, data_path
 from ebmm.history import History
 from ebmm.machine import describe_device, pick_device, rank_and_processes, versions
-from ebmm.model import EBMM
 from ebmm.tasks import Batch, Task
 from ebmm.training import fit
 
@@ -123,14 +122,10 @@ def _beside_or_shipped(name: str, contestant: str, out: Path) -> Path:
 
 def _start_with_coders_of(model: nn.Module, trained: nn.Module) -> None:
     """Copy another contestant's trained coders, to stay."""
-    owner = model.energy_network if isinstance(model, EBMM) else model
     for coder in ("encoder", "decoder"):
-        own = owner.get_submodule(coder)
+        own = model.get_submodule(coder)
         own.load_state_dict(trained.get_submodule(coder).state_dict())
         own.requires_grad_(False)
-    if isinstance(model, EBMM):  # which is to write these codes as they are
-        owner.get_submodule("memory").requires_grad_(False)
-        model.raw_write_rates.requires_grad_(False)
 
 
 @dataclass(frozen=True)

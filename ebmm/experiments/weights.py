@@ -38,7 +38,7 @@ def save_weights(
         for name, tensor in model.state_dict().items()
     }
     if coders is not None:
-        theirs = _named_as_in(model, load_file(coders))
+        theirs = load_file(coders)
         if all(torch.equal(tensor, state[name]) for name, tensor in theirs.items()):
             state = {name: tensor for name, tensor in state.items() if name not in theirs}
             training = training | {"coders": {"file": Path(coders).name, "sha256": files.digest_of(coders, "sha256")}}
@@ -77,7 +77,7 @@ def load_contestant(name: str, contestant: str, path: str | os.PathLike | None =
     tensors, training, coders = _read(path, home, [contestant], refused)
     if coders is not None:
         beside = _coders_beside(path, coders)
-        tensors |= _named_as_in(model, _read(beside, home, list(experiment.contestants), refused)[0])
+        tensors |= _read(beside, home, list(experiment.contestants), refused)[0]
     if isinstance(model, EBMM) and home != name and not any(p.requires_grad for p in _starts(model).values()):
         tensors |= _starts(model)  # a start that is not learned may be one of another size
     try:
@@ -133,12 +133,6 @@ def _read(path: Path, name: str, contestants: list[str], refused: str) -> tuple[
     if training["experiment"] != (find(name)[0].weights or name) or training["model"] not in contestants:
         raise ValueError(f"{refused}: it says that it holds those of {training['model']} for {training['experiment']}")
     return tensors, training, training.pop("coders", None)
-
-
-def _named_as_in(model: nn.Module, coders: dict[str, Tensor]) -> dict[str, Tensor]:
-    """An autoencoder's tensors under the names that they have in a model with the same coders."""
-    owner = "energy_network." if isinstance(model, EBMM) else ""
-    return {owner + name: tensor for name, tensor in coders.items()}
 
 
 def _coders_beside(path: Path, coders: dict) -> Path:

@@ -277,8 +277,9 @@ SECRET = {
 }
 
 
-def test_a_file_format_is_compared_with_our_entry():
-    assert re.search(r"^4608 floats, squared error \d\.\d; our entry leaves \d\.\d\.", check("7.4", Files()).reason)
+def test_a_file_format_is_compared_with_our_slot_memory():
+    said = check("7.4", Files()).reason
+    assert re.search(r"^4608 floats, squared error \d\.\d; our slot memory leaves \d\.\d\.", said)
 
 
 def test_training_with_noise_is_compared_at_four_bits():

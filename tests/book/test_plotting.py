@@ -85,7 +85,8 @@ def test_colours_stand_out_from_the_background():
 
 
 @pytest.mark.parametrize(
-    "group", [("stored", "query", "recalled", "unseen"), ("hebb", "storkey", "pseudo-inverse", "ebmm")]
+    "group",
+    [("stored", "query", "recalled", "unseen"), ("hebb", "storkey", "pseudo-inverse", "ebmm", "slot-memory")],
 )
 @pytest.mark.parametrize("sight", ["full", *COLOUR_BLIND])
 def test_colours_of_a_group_differ_for_colour_blind_readers(group, sight):

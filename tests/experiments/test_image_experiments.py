@@ -85,38 +85,40 @@ def test_nobody_holds_more_than_the_budget_and_none_much_less(name):
 
 
 def test_ours_starts_from_the_autoencoders_coders_which_then_stay(stand_ins, tmp_path):
-    weights = {model: tmp_path / f"{SMALL}-{model}.safetensors" for model in ("autoencoder", "ebmm", "memory-network")}
+    weights = {
+        model: tmp_path / f"{SMALL}-{model}.safetensors" for model in ("autoencoder", "slot-memory", "memory-network")
+    }
     for model, path in weights.items():
         train(SMALL, model, path, device="cpu", steps=2)
     coders = load_file(weights["autoencoder"])
     ours, theirs = (load_contestant(SMALL, model, weights[model])[0].state_dict() for model in list(weights)[1:])
     assert {key.split(".")[0] for key in coders} == {"encoder", "decoder"}
     for key, tensor in coders.items():
-        assert torch.equal(ours[f"energy_network.{key}"], tensor.float()) and torch.equal(theirs[key], tensor.float())
-    assert ours["energy_network.detail.4.weight"].any()  # what is not a coder has moved from its start, zero
-    _, spent = load_contestant(SMALL, "ebmm", weights["ebmm"])
+        assert torch.equal(ours[key], tensor.float()) and torch.equal(theirs[key], tensor.float())
+    assert ours["detail.4.weight"].any()  # what is not a coder has moved from its start, zero
+    _, spent = load_contestant(SMALL, "slot-memory", weights["slot-memory"])
     assert spent["started from"] == load_contestant(SMALL, "autoencoder", weights["autoencoder"])[1]
 
 
 def test_coders_that_several_share_are_stored_once_and_must_stay_as_they_were(stand_ins, tmp_path):
     name, folder = "omniglot-conv-3462", tmp_path / "trained"
-    coders, ours, moved = (folder / f"{name}-{model}.safetensors" for model in ("autoencoder", "ebmm", "ebmm-moved"))
+    coders, ours, moved = (folder / f"{name}-{model}.safetensors" for model in ("autoencoder", "slot-memory", "moved"))
     train(name, "autoencoder", coders, device="cpu", steps=1)
-    train(name, "ebmm", ours, device="cpu", steps=1, seed=5)
-    assert not [key for key in load_file(ours) if ".encoder." in key or ".decoder." in key]
+    train(name, "slot-memory", ours, device="cpu", steps=1, seed=5)
+    assert not [key for key in load_file(ours) if key.startswith(("encoder.", "decoder."))]
     assert ours.stat().st_size < coders.stat().st_size / 2
-    before = load_contestant(name, "ebmm", ours)
+    before = load_contestant(name, "slot-memory", ours)
     assert "coders" not in before[1]
     ours.rename(moved)
-    after = load_contestant(name, "ebmm", moved)[0].state_dict()
+    after = load_contestant(name, "slot-memory", moved)[0].state_dict()
     assert all(torch.equal(tensor, after[key]) for key, tensor in before[0].state_dict().items())
     train(name, "autoencoder", tmp_path / "other.safetensors", device="cpu", steps=1, seed=6)
     (tmp_path / "other.safetensors").replace(coders)
     with pytest.raises(ValueError, match=f"takes its coders from .*{coders.name}, which has changed since"):
-        load_contestant(name, "ebmm", moved)
+        load_contestant(name, "slot-memory", moved)
     coders.unlink()
     with pytest.raises(ValueError, match=f"takes its coders from .*{coders.name}, which is not there"):
-        ready(name, "ebmm", weights=moved).evaluate(memories=1)
+        ready(name, "slot-memory", weights=moved).evaluate(memories=1)
 
 
 def test_coders_of_a_shipped_autoencoder_are_found_from_anywhere(stand_ins, tmp_path):
@@ -132,22 +134,24 @@ def test_coders_of_a_shipped_autoencoder_are_found_from_anywhere(stand_ins, tmp_
 def test_files_that_repeat_coders_are_made_to_share_them_and_others_stay(stand_ins, tmp_path):
     import share_coders
 
-    weights = {model: tmp_path / f"{SMALL}-{model}.safetensors" for model in ("autoencoder", "ebmm", "memory-network")}
+    weights = {
+        model: tmp_path / f"{SMALL}-{model}.safetensors" for model in ("autoencoder", "slot-memory", "memory-network")
+    }
     for model, path in weights.items():
         train(SMALL, model, path, device="cpu", steps=1, seed=8)
     shared = {model: path.read_bytes() for model, path in weights.items()}
     models = {model: load_contestant(SMALL, model, path) for model, path in weights.items()}
     assert share_coders.share(tmp_path) == {}
-    for model in ("ebmm", "memory-network"):
+    for model in ("slot-memory", "memory-network"):
         save_weights(models[model][0], weights[model], models[model][1])
     assert min(path.stat().st_size for path in weights.values()) > 5e5
     saved = share_coders.share(tmp_path)
-    assert saved.keys() == {weights["ebmm"].name, weights["memory-network"].name} and min(saved.values()) > 5e5
+    assert saved.keys() == {weights["slot-memory"].name, weights["memory-network"].name} and min(saved.values()) > 5e5
     assert {model: path.read_bytes() for model, path in weights.items()} == shared
     with torch.no_grad():
-        models["ebmm"][0].energy_network.encoder.linear.weight[0, 0] += 1
-    save_weights(models["ebmm"][0], weights["ebmm"], models["ebmm"][1])
-    assert share_coders.share(tmp_path) == {} and weights["ebmm"].stat().st_size > 5e5
+        models["slot-memory"][0].encoder.linear.weight[0, 0] += 1
+    save_weights(models["slot-memory"][0], weights["slot-memory"], models["slot-memory"][1])
+    assert share_coders.share(tmp_path) == {} and weights["slot-memory"].stat().st_size > 5e5
 
 
 def test_training_does_not_write_over_what_it_starts_from(stand_ins, tmp_path):
@@ -160,10 +164,10 @@ def test_training_does_not_write_over_what_it_starts_from(stand_ins, tmp_path):
 def test_without_the_autoencoders_weights_one_is_told_to_train_it_first(stand_ins, tmp_path, monkeypatch):
     monkeypatch.setattr(files, "data_files", dict)
     with pytest.raises(ValueError, match="train autoencoder of omniglot-conv-2308 first"):
-        train(SMALL, "ebmm", tmp_path / "weights.safetensors", steps=1)
+        train(SMALL, "slot-memory", tmp_path / "weights.safetensors", steps=1)
     train("omniglot-conv-3462", "autoencoder", tmp_path / f"{SMALL}-autoencoder.safetensors", device="cpu", steps=1)
     with pytest.raises(ValueError, match=f"{SMALL}-autoencoder.safetensors does not hold weights of autoencoder"):
-        train(SMALL, "ebmm", tmp_path / "weights.safetensors", steps=1)
+        train(SMALL, "slot-memory", tmp_path / "weights.safetensors", steps=1)
 
 
 @pytest.mark.parametrize("model", ["ebmm-paper", "mann", "kanerva", "plasticity", "lstm"])
@@ -191,8 +195,8 @@ def test_other_images_are_tested_with_the_weights_of_the_experiment_they_name(st
     (row,) = load_results(out)
     assert row["experiment"] == "mnist-conv-2308" and row["training"]["experiment"] == "omniglot-conv-2308"
     assert row["data"] == "stand-ins for test" and row["metric"] == "wrong bits" and row["memory_floats"] == 2304
-    assert main(["train", "mnist-conv-2308", "--model", "ebmm"]) == 1
-    assert "train omniglot-conv-2308 instead" in capsys.readouterr().err
+    assert main(["train", "mnist-conv-2308", "--model", "slot-memory"]) == 1
+    assert "train it in omniglot-conv-2308 instead" in capsys.readouterr().err
 
 
 def test_a_lesson_starts_from_the_weights_of_the_one_before(stand_ins, tmp_path, monkeypatch):
@@ -280,7 +284,7 @@ def test_steps_are_timed_and_their_operations_and_activations_counted(tmp_path, 
         "omniglot-conv-2308",
         "--models",
         "memory-network",
-        "ebmm",
+        "slot-memory",
     ]
     for memories in (1, 2):
         monkeypatch.setattr("sys.argv", ["time_gpu.py", *arguments, "--memories", str(memories), "--out", str(out)])
@@ -288,7 +292,7 @@ def test_steps_are_timed_and_their_operations_and_activations_counted(tmp_path, 
         small, large = json.loads(out.read_text())
         if memories == 1:
             single = large
-    assert [small["model"], large["model"]] == ["memory-network", "ebmm"]
+    assert [small["model"], large["model"]] == ["memory-network", "slot-memory"]
     for row in (small, large):
         assert row["experiment"] == "omniglot-conv-2308" and row["memories"] == 2
         assert row["seconds a step"] > 0 and "--memories 2" in row["command"] and row["peak bytes"] is None
@@ -343,8 +347,8 @@ def test_rows_say_on_what_and_with_which_training_they_were_measured():
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in SHIPPED if name in IMAGES}))
-def test_our_entry_is_below_the_memory_network_and_the_papers_curve(name):
-    ours, rival = SHIPPED[name, "ebmm"]["mean"], SHIPPED[name, "memory-network"]["mean"]
+def test_our_slot_memory_is_below_the_memory_network_and_the_papers_curve(name):
+    ours, rival = SHIPPED[name, "slot-memory"]["mean"], SHIPPED[name, "memory-network"]["mean"]
     assert ours < rival
     if name != "imagenet64-conv":  # whose figures in the paper are not known
         network = "EBMM, fully connected" if "-fc-" in name else "EBMM, convolutional"

@@ -87,7 +87,7 @@ def other_damage(answer) -> str:
     ahead = [ours < network for ours, network in (half, block, flips)]
     need(
         ahead != [True, False, True],
-        "All three are the other way round. Is the first number of each pair that of our entry?",
+        "All three are the other way round. Is the first number of each pair that of our slot memory?",
     )
     need(
         max(flips) < min(block),
@@ -102,7 +102,8 @@ def other_damage(answer) -> str:
         )
     chosen = choice(because, "abcd", '"because"')
     need(
-        chosen != "a", "Count: 15 % of all pixels are fewer than a block of 24 x 24, where our entry is the better one."
+        chosen != "a",
+        "Count: 15 % of all pixels are fewer than a block of 24 x 24, where our slot memory is the better one.",
     )
     need(
         chosen != "c", "Nothing in (6.6) looks at grey. A block of random bits was read nearly as well as one of grey."

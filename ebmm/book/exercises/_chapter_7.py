@@ -186,15 +186,15 @@ def file_format(answer) -> str:
         "and does it compress all 64?",
     )
     rows = load_results(data_path("results/cifar-conv-4616.json"))
-    entry = next(row["mean"] for row in rows if row["model"] == "ebmm")
+    ours = next(row["mean"] for row in rows if row["model"] == "slot-memory")
     need(
-        error < entry,
-        f"It leaves a squared error of {error:.1f}, more than our entry with {entry:.1f}. So much is left if a float "
-        "holds one byte. Fill the floats: four go into each.",
+        error < ours,
+        f"It leaves a squared error of {error:.1f}, more than our slot memory with {ours:.1f}. So much is left if a "
+        "float holds one byte. Fill the floats: four go into each.",
     )
     return (
-        f"{held:g} floats, squared error {error:.1f}; our entry leaves {entry:.1f}. It needs every bit of every float. "
-        "Is it fair, and what if one of them were noisy?"
+        f"{held:g} floats, squared error {error:.1f}; our slot memory leaves {ours:.1f}. It needs every bit of every "
+        "float. Is it fair, and what if one of them were noisy?"
     )
 
 

@@ -13,6 +13,7 @@ COLOURS = {
     "storkey": "#D9690F",
     "pseudo-inverse": "#0B63C5",
     "ebmm": "#A3004F",
+    "slot-memory": "#7D2A00",
 }
 
 
@@ -28,7 +29,7 @@ WRONG = "#D1224F"
 VALLEY_TO_HILL = ("#6E6398", "#8D83AD", "#AFA8C6", "#D2CDE0", "#EAE7F0", "#FAF9FB")
 
 
-MARKERS = {"hebb": "o", "storkey": "s", "pseudo-inverse": "^", "ebmm": "D"}
+MARKERS = {"hebb": "o", "storkey": "s", "pseudo-inverse": "^", "ebmm": "D", "slot-memory": "v"}
 
 
 def use_style() -> None:
