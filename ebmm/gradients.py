@@ -26,10 +26,11 @@ class GradientError(ValueError):
     """A model's meta-gradient is not the slope of its loss."""
 
 
-def reconstruction_loss(model: TrainableMemory, batch: Batch) -> tuple[Tensor, Tensor]:
+def reconstruction_loss(model: TrainableMemory, batch: Batch, late: bool = False) -> tuple[Tensor, Tensor]:
     """Distortion after writing and reading, averaged over all read iterates (equations 2 and 5; chapter 4).
 
-    The paper sums over the K iterates; the mean differs by the factor K only.
+    The paper sums over the K iterates; the mean differs by the factor K only. With ``late`` the k-th of them has
+    weight k: what reading passes through on the way counts less than where it ends.
 
     Args:
         model: any memory with ``write`` and ``read(..., trajectory=True)``.
@@ -41,7 +42,11 @@ def reconstruction_loss(model: TrainableMemory, batch: Batch) -> tuple[Tensor, T
     memory = model.write(batch.patterns)
     recalled, trajectory = model.read(batch.queries, memory, trajectory=True)
     squared = (trajectory[1:] - batch.patterns).flatten(3).square().sum(-1)
-    return squared.mean(), recalled
+    if not late:
+        return squared.mean(), recalled
+    of_iterates = squared.mean((1, 2))
+    weights = torch.arange(1.0, len(of_iterates) + 1).to(squared)
+    return (weights * of_iterates).sum() / weights.sum(), recalled
 
 
 def check_gradients(model: TrainableMemory, task: Task, *, seed: int = 0) -> float:

@@ -48,6 +48,11 @@ class MemoryLinear(MemoryLayer):
         return torch.baddbmm(self.bias.unsqueeze(1), x, self.weight.mT)
 
 
+def beside_points(of_memory: Tensor) -> Tensor:
+    """What a memory has for all its points, (n,), or each of B memories, (B, n): as it goes with theirs, (B, N, n)."""
+    return of_memory.unsqueeze(-2) if of_memory.dim() > 1 else of_memory
+
+
 def triangle(matrix: Tensor) -> Tensor:
     """The upper triangle, (..., n(n+1)/2), of symmetric matrices (..., n, n), row by row."""
     rows, columns = torch.triu_indices(*matrix.shape[-2:], device=matrix.device)

@@ -32,6 +32,12 @@ class Steady:
     Attributes:
         skipped, returns: updates left out, and how often the weights came back.
         factor: what the learning rate is to be multiplied with.
+
+    Example:
+        >>> model = nn.Linear(2, 1)
+        >>> steady = Steady(model, torch.optim.AdamW(model.parameters()), averaging=0.99)
+        >>> steady.accepts(loss=1.0, norm=0.5), steady.accepts(loss=math.nan, norm=0.5), steady.skipped
+        (True, False, 1)
     """
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, averaging: float):
@@ -42,7 +48,8 @@ class Steady:
         self.kept, self.average = self._weights(), self._weights()
 
     def _weights(self) -> list[Tensor]:
-        return [parameter.detach().clone() for parameter in self.model.parameters()]
+        with torch.inference_mode(False):
+            return [parameter.detach().clone() for parameter in self.model.parameters()]
 
     def accepts(self, loss: float, norm: float) -> bool:
         """Whether an update is to be applied."""

@@ -44,6 +44,7 @@ def fit(
     save_every: int = 500,
     max_skipped: int = 20,
     averaging: float = 0.99,
+    late: bool = False,
     precision: str = "float32",
     progress: bool = True,
     check_gradients: bool | None = None,
@@ -61,7 +62,7 @@ def fit(
         model: an :class:`ebmm.EBMM` or any module with ``write``, and ``read`` that gives all iterates on demand. It is
             moved to ``device``, trained in the mode of training, dropout included, and left in that of evaluation.
         task: or several of one pattern shape, as lessons from easy to hard: they join one after the other, evenly over
-            the first half of the steps, and each step draws one of those that have joined. One may be listed twice.
+            the first fifth of the steps, and each step draws one of those that have joined. One may be listed twice.
         steps: updates in all. They shape the schedule, so they are the same in all sittings.
         memories: B, memories a step, over all processes.
         learning_rate, weight_decay, clip, warmup: of AdamW, the rate at its peak; the largest norm; steps.
@@ -72,6 +73,7 @@ def fit(
             ``model.load_state_dict(torch.load(checkpoint)["model"])``.
         max_skipped, progress: stop after so many skipped steps in a row; show a bar with loss and error.
         averaging: the model is left with a moving average of its weights, of which each step keeps this share; 0: none.
+        late: weigh the k-th read iterate by k in the loss, instead of all alike: :func:`ebmm.reconstruction_loss`.
         precision: of products and convolutions: ``"float32"``, ``"tf32"`` (CUDA rounds inputs to 11 bits) or
             ``"bfloat16"`` (inputs and results have 8 bits). Smooth energies keep the meta-gradient's direction (cosine
             above 0.999 and 0.998) and its norm within 1 %. Not where writing chooses one slot
@@ -118,7 +120,8 @@ def fit(
     generator = torch.Generator().manual_seed(seed)
     settings = {
         "steps": steps, "memories": memories, "learning_rate": learning_rate, "weight_decay": weight_decay,
-        "clip": clip, "warmup": warmup, "seed": seed, "averaging": averaging, "precision": precision,
+        "clip": clip, "warmup": warmup, "seed": seed, "averaging": averaging, "late": bool(late),
+        "precision": precision,
     }  # fmt: skip
     steady = Steady(model, optimiser, averaging)
     saved = Checkpoint(checkpoint, settings, task, model, optimiser, steady, generator)
@@ -135,7 +138,7 @@ def fit(
     with saved.sitting(rank == 0), _in_training(model), _tf32(where, precision == "tf32"):
         history = saved.load() or History(metric=lessons[0].metric)
         begun, earlier, start = len(history.rows), history.seconds, time.monotonic()
-        loss_of = _shared(_Loss(model, where, precision), begun, processes, checkpoint)
+        loss_of = _shared(_Loss(model, where, precision, late), begun, processes, checkpoint)
         if begun == steps:
             return history
         with nullcontext() if checkpoint is None else warned_of_global_draws():
@@ -218,8 +221,8 @@ def _check_lessons(lessons: list[Task]) -> None:
 
 
 def _joined(step: int, steps: int, lessons: int) -> int:
-    """How many lessons have joined at a step: all from the middle of the steps on."""
-    return min(lessons, 1 + max(0, 2 * step * lessons // steps))
+    """How many lessons have joined at a step: all after the first fifth of the steps."""
+    return min(lessons, 1 + max(0, 5 * step * lessons // steps))
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:
@@ -231,13 +234,13 @@ def _schedule(step: int, steps: int, warmup: int) -> float:
 class _Loss(nn.Module):
     """The loss as the forward pass of a module, the form in which processes can share it."""
 
-    def __init__(self, model: TrainableMemory, where: torch.device, precision: str):
+    def __init__(self, model: TrainableMemory, where: torch.device, precision: str, late: bool = False):
         super().__init__()
-        self.model, self.device_type, self.precision = model, where.type, precision
+        self.model, self.device_type, self.precision, self.late = model, where.type, precision, late
 
     def forward(self, batch: Batch) -> tuple[Tensor, Tensor]:
         with torch.autocast(self.device_type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            loss, recalled = reconstruction_loss(self.model, batch)
+            loss, recalled = reconstruction_loss(self.model, batch, self.late)
         return loss, recalled.detach()
 
 

@@ -19,6 +19,7 @@ def write_one(model, patterns):
     weights = dict(initial)
     groups = [pattern[None] for pattern in patterns] if model.sequential else [patterns]
     for group, rates in ((group, rates) for group in groups for rates in model.write_rates()):
+        parts = len(group) if model.reduction == "mean" else 1
         energy_step = dict.fromkeys(names, 0.0)
         gradient_step = dict.fromkeys(names, 0.0)
         for pattern in group:
@@ -26,13 +27,13 @@ def write_one(model, patterns):
             energy = energy_of(model, weights, x, **model._writing)
             for name in names:
                 g = torch.autograd.grad(energy, weights[name], create_graph=True, allow_unused=True)[0]
-                energy_step[name] += (0.0 if g is None else g) / len(group)
+                energy_step[name] += (0.0 if g is None else g) / parts
             if model.gradient_term:
                 slope = torch.autograd.grad(energy, x, create_graph=True)[0]
                 squared_norm = (slope * slope).sum()
                 for name in names:
                     g = torch.autograd.grad(squared_norm, weights[name], create_graph=True, allow_unused=True)[0]
-                    gradient_step[name] += (0.0 if g is None else g) / len(group)
+                    gradient_step[name] += (0.0 if g is None else g) / parts
         layers = sorted({name.rpartition(".")[0] for name in names})
         updated = {}
         for name in names:

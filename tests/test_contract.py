@@ -12,15 +12,20 @@ from torch import nn
 from ebmm import EBMM, DenseMemory, Hopfield, Memory
 from ebmm.baselines import MANN, Autoencoder, DifferentiablePlasticity, KanervaMachine, LSTMMemory, MemoryNetwork
 from ebmm.energies import (
+    CodedSlotEnergy,
     CompressedDenseEnergy,
     DenseEnergy,
     GatedRNNEnergy,
+    HopEnergy,
+    MarginEnergy,
     MLPEnergy,
     PredictiveEnergy,
     QuadraticEnergy,
     ResNetConvEnergy,
     ResNetLinearEnergy,
+    SlotEnergy,
 )
+from ebmm.experiments.networks import Perceptron
 from ebmm.memory import AssociativeMemory, floats_held
 
 MEMORIES, PATTERNS, QUERIES = 3, 5, 4  # five patterns fill the memories that have places
@@ -80,6 +85,10 @@ TABLE = {
     "EBMM, one by one, images": Case(
         lambda: ebmm(CompressedDenseEnergy(IMAGE, 5, 4, *coders(4, 4), sharpness=2.0), **ONE_BY_ONE), IMAGE
     ),
+    "EBMM, margins": Case(lambda: ebmm(MarginEnergy(6, Perceptron(6, 4), 4), reduction="sum"), goes_on=False),
+    "EBMM, hops": Case(lambda: ebmm(HopEnergy(6, hops=2), reduction="sum"), goes_on=False),
+    "EBMM, places": Case(lambda: ebmm(SlotEnergy(6, slots=5, beta=2.0), **ONE_BY_ONE)),
+    "EBMM, places of codes": Case(lambda: ebmm(CodedSlotEnergy(6, 5, width=4, beta=2.0), **ONE_BY_ONE)),
     "EBMM, any module": Case(lambda: ebmm(PlainEnergy(), ["first", "last"]), goes_on=False),
     "EBMM, any module, without a box": Case(
         lambda: ebmm(PlainEnergy(), ["first.weight"], box=None), goes_on=False, box=False

@@ -11,14 +11,20 @@ import torch
 from torch import nn
 
 from ebmm import EBMM, Batch, Memory
+from ebmm.coders import sign_coders
 from ebmm.energies import (
+    CodedSlotEnergy,
     CompressedDenseEnergy,
     DenseEnergy,
     GatedRNNEnergy,
+    HopEnergy,
+    MarginEnergy,
     MLPEnergy,
     PredictiveEnergy,
     QuadraticEnergy,
+    SlotEnergy,
 )
+from ebmm.experiments.networks import Perceptron
 from ebmm.layers import LayerNorm, MemoryConv2d
 from ebmm.training import reconstruction_loss
 
@@ -59,6 +65,10 @@ ENERGIES = {
     "mlp": (lambda: MLPEnergy(DIM, memory_features=3, hidden=5), None),
     "predictive": (lambda: PredictiveEnergy(DIM, hidden=5), None),
     "gated rnn": (lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, hops=3), None),
+    "margin": (lambda: MarginEnergy(DIM, Perceptron(DIM, 4), 4), None),
+    "hops": (lambda: HopEnergy(DIM, hops=2), None),
+    "slots": (lambda: SlotEnergy(DIM, slots=4, beta=2.0), None),
+    "coded slots": (lambda: CodedSlotEnergy(DIM, 4, 5, *sign_coders(DIM, 5, steps=2), beta=2.0), None),
     "convolution": (ConvolutionalEnergy, None),
     "any module": (PlainEnergy, ["first", "norm.bias", "last"]),
 }
@@ -91,7 +101,24 @@ def meta_gradient(model, loss):
 @pytest.mark.parametrize("gradient_term", [True, False])
 @pytest.mark.parametrize("sequential", [True, False])
 def test_values_and_meta_gradients_equal_the_naive_loop(name, gradient_term, sequential):
-    model, batch = make(name, gradient_term=gradient_term, sequential=sequential), batch_for(name)
+    compare_with_naive(name, gradient_term=gradient_term, sequential=sequential)
+
+
+@pytest.mark.parametrize("name", ["mlp", "hops"])
+def test_gradients_are_summed_over_patterns_on_demand(name):
+    compare_with_naive(name, reduction="sum")
+    patterns = batch_for(name).patterns
+    sums, means = (make(name, reduction=reduction).write(patterns) for reduction in ("sum", "mean"))
+    assert not torch.allclose(sums["memory.weight"], means["memory.weight"])
+
+
+def test_another_reduction_is_refused():
+    with pytest.raises(ValueError, match="reduction must be 'mean' or 'sum', got 'max'"):
+        EBMM(PlainEnergy(), "first", reduction="max")
+
+
+def compare_with_naive(name, **options):
+    model, batch = make(name, **options), batch_for(name)
     fast, _ = reconstruction_loss(model, batch)
     slow = naive.loss(model, batch.patterns, batch.queries)
     torch.testing.assert_close(fast, slow, rtol=1e-10, atol=1e-10)
@@ -389,7 +416,7 @@ def test_boxes_and_steps_of_other_types(box, steps):
 
 def test_a_representation_says_each_setting_once():
     names = [part.partition("=")[0] for part in re.split(r", (?=\w+=)", EBMM(PlainEnergy(), "first").extra_repr())]
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 11
 
 
 def test_a_name_stands_for_its_own_parameters_only():

@@ -119,6 +119,19 @@ def test_the_loss_is_the_squared_error_over_a_pattern_averaged_over_all_iterates
 # The loop
 
 
+def test_late_iterates_count_more_on_demand():
+    model = small_model()
+    batch = TASK.sample(2, torch.Generator().manual_seed(0))
+    found, _ = reconstruction_loss(model, batch, late=True)
+    _, along = model.read(batch.queries, model.write(batch.patterns), trajectory=True)
+    each = [(x - batch.patterns).square().sum(-1).mean().item() for x in along[1:]]
+    assert found.item() == pytest.approx(sum(k * error for k, error in enumerate(each, 1)) / 6)
+    early, later = small_model(), small_model()
+    fit(early, TASK, 1, **QUIET)
+    fit(later, TASK, 1, late=True, **QUIET)
+    assert not same_weights(early.state_dict(), later.state_dict())
+
+
 def test_training_reaches_a_sensible_error():
     """A few seconds of learning at d = 16; the pseudo-inverse rule, run freely, has 0.4 wrong bits here."""
     task = Task(RandomBits(16), FlipBits(0.1), number=4)
@@ -154,6 +167,65 @@ def test_the_same_seed_trains_to_the_same_weights_and_another_does_not():
     assert same_weights(states[0], states[1]) and not same_weights(states[0], states[2])
 
 
+def test_lessons_join_one_after_the_other_over_the_first_fifth_of_the_steps():
+    numbers = []
+
+    class Notes(Scripted):
+        def write(self, patterns):
+            numbers.append(patterns.shape[1])
+            return super().write(patterns)
+
+    lessons = [Task(RandomBits(8), FlipBits(0.1), number) for number in (1, 2, 3)]
+    fit(Notes(), lessons, 300, **QUIET)
+    first = [numbers.index(number) for number in (1, 2, 3)]
+    assert first[0] == 0 and 20 <= first[1] < 30 and 40 <= first[2] < 55
+    late = [numbers[60:].count(number) for number in (1, 2, 3)]
+    assert min(late) > 50 and set(numbers[:20]) == {1}
+
+
+def test_lessons_resume_to_the_same_numbers(tmp_path):
+    lessons = [Task(RandomBits(8), FlipBits(0.1), number) for number in (1, 2)]
+    whole, broken = small_model(), small_model()
+    fit(whole, lessons, 12, **QUIET)
+    stops = [Task(RandomBits(8), Stops(4), 1), lessons[1]]
+    with pytest.raises(KeyboardInterrupt):
+        fit(broken, stops, 12, checkpoint=tmp_path / "run", save_every=1, **QUIET)
+    stops[0].corruption.at = -1
+    history = fit(broken, stops, 12, checkpoint=tmp_path / "run", save_every=1, **QUIET)
+    assert len(history.rows) == 12 and same_weights(broken.state_dict(), whole.state_dict())
+
+
+@pytest.mark.parametrize(
+    "lessons", [[], [TASK, Task(RandomBits(8), FlipBits(0.1), 2, "squared error")]], ids=["none", "two metrics"]
+)
+def test_lessons_that_are_none_or_of_two_metrics_are_refused(lessons):
+    with pytest.raises(ValueError, match="lessons are tasks, at least one, all of one metric"):
+        fit(Scripted(), lessons, 2, **QUIET)
+
+
+def test_what_is_no_task_among_lessons_is_refused():
+    with pytest.raises(TypeError, match="task must be an ebmm.Task"):
+        fit(Scripted(), [TASK, "another"], 2, **QUIET)
+
+
+@pytest.mark.parametrize("averaging", [1.0, -0.1, 2])
+def test_an_average_that_never_moves_is_refused(averaging):
+    with pytest.raises(ValueError, match="averaging"):
+        fit(Scripted(), TASK, 2, averaging=averaging, **QUIET)
+
+
+def test_an_outlying_gradient_is_skipped_and_counted():
+    class Jumps(Scripted):
+        def read(self, query, memory, trajectory=False):
+            x, iterates = super().read(query, memory, True)
+            far = 1e4 if self.step == 30 else 1.0
+            return (x, query + far * (iterates - query)) if trajectory else x
+
+    model = Jumps()
+    history = fit(model, TASK, 40, averaging=0, **QUIET)
+    assert history.skipped == 1 and model.gains[31] == model.gains[30]
+
+
 def test_the_metric_of_the_task_is_what_the_history_reports():
     task = Task(RandomBits(8), FlipBits(0.1), number=2, metric="squared error")
     model = Scripted()
@@ -181,7 +253,7 @@ def test_the_global_gradient_norm_is_clipped():
     moves = []
     for clip in (1.0, 1e-14):
         model = Scripted()
-        history = fit(model, TASK, 1, clip=clip, weight_decay=0.0, warmup=0, learning_rate=0.1, **QUIET)
+        history = fit(model, TASK, 1, clip=clip, weight_decay=0.0, warmup=0, learning_rate=0.1, averaging=0, **QUIET)
         moves.append(abs(model.gain.item() - 0.5))
         assert history.rows[0]["gradient norm"] > 0.01
     assert moves[0] == pytest.approx(0.1, rel=1e-3) and moves[1] < 1e-5
@@ -191,14 +263,14 @@ def test_weight_decay_is_applied():
     start, ends = 0.5, []
     for decay in (0.0, 0.5):
         model = Scripted()
-        fit(model, TASK, 1, weight_decay=decay, clip=1e-14, warmup=0, learning_rate=0.1, **QUIET)
+        fit(model, TASK, 1, weight_decay=decay, clip=1e-14, warmup=0, learning_rate=0.1, averaging=0, **QUIET)
         ends.append(model.gain.item())
     assert ends[0] - ends[1] == pytest.approx(start * 0.1 * 0.5, rel=1e-3)
 
 
 def test_the_optimiser_is_adamw_that_forgets_large_gradients_within_a_hundred_steps():
     model, generator = Scripted(), torch.Generator().manual_seed(0)
-    rates = fit(model, TASK, 6, memories=2, clip=1e9, learning_rate=0.1, **QUIET).column("learning rate")
+    rates = fit(model, TASK, 6, memories=2, clip=1e9, learning_rate=0.1, averaging=0, **QUIET).column("learning rate")
     gain, mean, square = 0.5, 0.0, 0.0
     for step, rate in enumerate(rates, 1):
         patterns, queries, _ = TASK.sample(2, generator)

@@ -9,18 +9,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ebmm.layers import MemorySymmetric
+from ebmm.layers import MemorySymmetric, beside_points
 from ebmm.memory import check_counts
 
 
 def couplings(memory: MemorySymmetric, features: int) -> tuple[Tensor, Tensor]:
-    """M = 2 W/√d of the written W, (..., d, d), and its diagonal, (..., 1, d) to go with (..., N, d).
+    """M = 2 W/√d of the written W, (..., d, d), and its diagonal beside the points.
 
     In this scale one write rate serves patterns of all sizes, where gradients are summed over patterns.
     """
     matrix = memory.matrix() * (2 / math.sqrt(features))
-    diagonal = matrix.diagonal(dim1=-2, dim2=-1)
-    return matrix, diagonal.unsqueeze(-2) if diagonal.dim() > 1 else diagonal
+    return matrix, beside_points(matrix.diagonal(dim1=-2, dim2=-1))
 
 
 def margin_misfit(signs: Tensor, from_others: Tensor, sharpness: Tensor) -> Tensor:
@@ -77,12 +76,14 @@ class MarginEnergy(nn.Module):
 
 
 class SharedNetwork(nn.Module):
-    """A small odd network, the same for every bit: ``w₂ · tanh(W₁ u)``.
+    """A small odd network, the same for every bit: ``Σₖ wₖ gₖ tanh(W u)ₖ`` of its ``u = (s, v, h, k)``.
 
-    Knowing neither the places nor the number of the bits, it serves patterns of any size.
+    The gains ``g = 1 + tanh(G q)`` belong to the pattern as a whole: q are means over its bits,
+    of v h, h², s v and s h, which tell how well it agrees with what the memory says. Knowing neither the places nor the
+    number of the bits, the network serves patterns of any size.
 
     Args:
-        hidden: width of its hidden layer.
+        hidden: number of its units.
 
     Shape:
         u: four of (..., d). returns: (..., d).
@@ -96,10 +97,16 @@ class SharedNetwork(nn.Module):
         super().__init__()
         check_counts(hidden=hidden)
         self.first = nn.Parameter(0.5 * torch.randn(hidden, 4))
-        self.last = nn.Parameter(0.05 * torch.randn(hidden))
+        self.gains = nn.Parameter(torch.zeros(hidden, 4))
+        self.last = nn.Parameter(0.05 * torch.randn(hidden, 1))
 
     def forward(self, *u: Tensor) -> Tensor:
-        return (self.last @ torch.tanh(self.first @ torch.stack(u).flatten(1))).view_as(u[0])
+        signs, hop, answer, _ = u
+        pairs = ((hop, answer), (answer, answer), (signs, hop), (signs, answer))
+        means = torch.stack([(a * b).mean(-1) for a, b in pairs]).reshape(4, -1)
+        gains = 1 + torch.tanh(self.gains @ means)  # (hidden, M)
+        units = torch.tanh(self.first @ torch.stack(u).reshape(4, -1)).unflatten(1, (-1, signs.shape[-1]))
+        return ((self.last * gains).unsqueeze(-1) * units).sum(0).view_as(signs)
 
 
 class HopEnergy(nn.Module):

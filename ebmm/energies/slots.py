@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from ebmm.coders import sign_coders
 from ebmm.coders.base import given_or_default
-from ebmm.layers import MemoryLinear, MemorySlots
+from ebmm.layers import MemoryLinear, MemorySlots, beside_points
 from ebmm.memory import as_pattern_shape
 
 
@@ -82,7 +82,7 @@ class SlotEnergy(nn.Module):
 def slot_scores(code: Tensor, slots: Tensor, price: Tensor, power: Tensor) -> Tensor:
     """``κⱼ = mⱼᵀe − c/2 ‖mⱼ‖² (‖e‖²/C)^q`` for codes e (..., N, C) and slots m (..., slots, C): (..., N, slots)."""
     length = code.square().mean(-1, keepdim=True)
-    return code @ slots.mT - 0.5 * price * slots.square().sum(-1).unsqueeze(-2) * (length + 1e-6) ** power
+    return code @ slots.mT - 0.5 * price * beside_points(slots.square().sum(-1)) * (length + 1e-6) ** power
 
 
 class CodedSlotEnergy(nn.Module):
@@ -133,13 +133,13 @@ class CodedSlotEnergy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         lead = x.shape[: x.dim() - len(self.pattern_shape)]
         signs = 2 * x.flatten(len(lead)) - 1
-        code = self.encoder(x.reshape(-1, *self.pattern_shape)).unflatten(0, lead)
+        code = self.encoder(x.reshape(-1, *self.pattern_shape)).reshape(*lead, -1)
         slots, beta = self.memory(), self.log_beta.exp()
         stored = 2 * self.decoder(slots.flatten(0, -2)).reshape(*slots.shape[:-1], -1) - 1
         filled = ((slots.square().mean(-1) - 0.2) / 0.6).clamp(0, 1)
-        filled = filled.square() * (3 - 2 * filled)
-        drawn = code @ slots.mT - 0.5 * slots.square().sum(-1).unsqueeze(-2)
-        scores = filled.unsqueeze(-2) * slot_scores(signs, stored, self.price, self.power)
+        filled = beside_points(filled.square() * (3 - 2 * filled))
+        drawn = code @ slots.mT - 0.5 * beside_points(slots.square().sum(-1))
+        scores = filled * slot_scores(signs, stored, self.price, self.power)
         scores = scores + self.log_share.exp() * drawn
         return 0.5 * signs.square().sum(-1) - torch.logsumexp(beta * scores, -1) / beta
 

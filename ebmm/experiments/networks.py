@@ -1,6 +1,10 @@
 """Networks that a student would try, of a pattern and of what a memory says to it: f(s, M s) of MarginEnergy.
 
 Each takes d and a width, maps two tensors (..., d) to features (..., width), and knows nothing of energies or memories.
+
+Example:
+    >>> Perceptron(64, width=128)(torch.rand(2, 5, 64), torch.rand(2, 5, 64)).shape
+    torch.Size([2, 5, 128])
 """
 
 from __future__ import annotations

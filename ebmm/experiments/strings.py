@@ -55,31 +55,22 @@ def predictive_memory(dim: int, hidden: int = 128) -> EBMM:
 
 
 def hop_memory(dim: int) -> EBMM:
-    """Several hops through a symmetric memory, all patterns written at once by 8 steps, read by 8."""
-    return _start_at_zero(
-        EBMM(
-            HopEnergy(dim), write_steps=8, read_steps=8, reduction="sum", projection="straight-through",
-            non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.08, read_rate=0.075,
-        )
+    """Several hops through a symmetric memory, all patterns written at once by 6 steps, read by 8."""
+    model = EBMM(
+        HopEnergy(dim), write_steps=6, read_steps=8, reduction="sum", projection="straight-through",
+        non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.08, read_rate=0.075,
     )  # fmt: skip
+    model.energy_network.memory.requires_grad_(False)  # it starts at 0 for patterns of any size
+    return model
 
 
 def network_memory(dim: int, network: Callable[..., nn.Module] | None, width: int) -> EBMM:
     """Any network on a memory that works from the start, all patterns written at once by 6 steps, read by 5."""
     energy = MarginEnergy(dim, network and network(dim, width), width)
-    return _start_at_zero(
-        EBMM(
-            energy, write_steps=6, read_steps=5, reduction="sum", projection="straight-through",
-            non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.15, read_rate=0.075,
-        )
+    return EBMM(
+        energy, write_steps=6, read_steps=5, reduction="sum", projection="straight-through",
+        non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.15, read_rate=0.075,
     )  # fmt: skip
-
-
-def _start_at_zero(model: EBMM) -> EBMM:
-    """The couplings start at 0 and stay there, whatever the size; of the rates, those of momentum start small."""
-    model.energy_network.memory.requires_grad_(False)
-    nn.init.constant_(model.raw_momentum, -1.0)
-    return model
 
 
 def slot_memory(dim: int, number: int) -> EBMM:
@@ -146,12 +137,14 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
     return {
         "ebmm-hop": Contestant(
             partial(hop_memory, dim),
-            {"steps": 4000, "learning_rate": 4e-3, "memories": 8, "clip": 0.5},
+            {"steps": 2500, "learning_rate": 4e-3, "memories": 8, "clip": 0.5, "late": True},
             lessons=lessons(1, 2, 2, 3, 3, 4), home=homes.get("ebmm-hop"),
         ),
         "ebmm-slots": Contestant(
             partial(slot_memory, dim, number),
-            {"steps": 300, "learning_rate": 3e-3, "memories": 4},
+            # Short codes are decoded at each step of writing, which takes seconds an update.
+            {"learning_rate": 1e-3, "late": True}
+            | ({"steps": 100, "memories": 2} if width < dim else {"steps": 600, "memories": 8}),
             lessons=lessons(1, 2, 4) if number <= dim // 2 else (), home=homes.get("ebmm-slots"),
         ),
         "ebmm-predictive": Contestant(partial(predictive_memory, dim), {"steps": 3000, "learning_rate": 2e-3}),
@@ -187,17 +180,18 @@ NETWORKS = {  # and how many features each gives
 
 def network_contestants(task: Task, dim: int, home: str) -> dict[str, Contestant]:
     """Any network as the energy: the memory that all start from, and six networks on it."""
-    lessons = tuple(replace(task, number=number) for number in (dim // 8, dim // 4))
+    lessons = tuple(replace(task, number=part * dim // 8) for part in (1, 2, 2, 3))
     return {
         name: Contestant(
             partial(network_memory, dim, network, width),
-            {"steps": STEPS[name], "learning_rate": 2e-3, "memories": 8, "clip": 0.5}, lessons=lessons, home=home,
+            {"steps": STEPS[name], "learning_rate": 2e-3, "memories": 8, "clip": 0.5, "late": True},
+            lessons=lessons, home=home,
         )
         for name, (network, width) in NETWORKS.items()
     }  # fmt: skip
 
 
 STEPS = {  # of meta-training, as many as take at most half an hour of one core
-    "margin": 2000, "perceptron": 12000, "residual": 9000, "gated": 7000, "attention": 2000, "convolution": 3500,
-    "mixture": 10000,
+    "margin": 2000, "perceptron": 8000, "residual": 6000, "gated": 5000, "attention": 1500, "convolution": 3000,
+    "mixture": 7000,
 }  # fmt: skip

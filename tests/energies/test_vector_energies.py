@@ -8,12 +8,16 @@ from torch import nn
 from ebmm import EBMM, Hopfield, Memory
 from ebmm.coders import Decoder, Encoder
 from ebmm.energies import (
+    CodedSlotEnergy,
     CompressedDenseEnergy,
     DenseEnergy,
     GatedRNNEnergy,
+    HopEnergy,
+    MarginEnergy,
     MLPEnergy,
     PredictiveEnergy,
     QuadraticEnergy,
+    SlotEnergy,
 )
 
 DIM = 6
@@ -24,6 +28,10 @@ ENERGIES = {
     "mlp": lambda: MLPEnergy(DIM, memory_features=3, hidden=5),
     "predictive": lambda: PredictiveEnergy(DIM, hidden=5),
     "gated rnn": lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, hops=3),
+    "margins": lambda: MarginEnergy(DIM),
+    "hops": lambda: HopEnergy(DIM, hops=2),
+    "places": lambda: SlotEnergy(DIM, slots=3, beta=2.0),
+    "places of codes": lambda: CodedSlotEnergy(DIM, slots=3, width=4, beta=2.0),
 }
 
 
