@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     train = commands.add_parser("train", help="train a model; the same command resumes an interrupted run")
     train.add_argument("name")
-    train.add_argument("--model", default="ebmm")
+    train.add_argument("--model", help="default: the experiment's first")
     train.add_argument("--out", type=Path, help="default: checkpoints/NAME-MODEL.safetensors")
     train.add_argument("--steps", type=int, help="instead of the experiment's own number")
     train.add_argument(
@@ -86,6 +86,7 @@ def _list(given: argparse.Namespace) -> None:
 
 
 def _train(given: argparse.Namespace) -> None:
+    given.model = given.model or experiments.find(given.name)[1][0]
     out = _weights_to_write(given)
     with process_group(given.device):
         history = experiments.train(

@@ -37,8 +37,7 @@ class EBMM(nn.Module):
             :mod:`ebmm.layers`, it is called once for all memories, with (B, N, *S); otherwise through
             ``torch.vmap``, with one memory's (N, *S). Count dimensions from the end, and it serves both:
             ``x.flatten(-2)``, ``x.unsqueeze(-3)``. An attribute ``pattern_shape`` is the S that patterns are checked
-            against. With ``own_writing_loss = True``, ``energy(x, writing=True)`` takes the energy's place in writing.
-            Before its first use it is tried on a few points, and refused if it could give wrong numbers.
+            against. Before its first use it is tried on a few points, and refused if it could give wrong numbers.
         writable: names of the parameters that are the memory, or of submodules whose parameters all
             are. ``None`` takes ``energy.writable``.
         write_steps, read_steps: T and K, gradient steps of one ``write`` and one ``read``; at least 1.
@@ -108,7 +107,6 @@ class EBMM(nn.Module):
         self.momentum, self.non_increasing = momentum, non_increasing
         self.gradient_term, self.decay_term = gradient_term, decay_term
         self.recompute = recompute
-        self._writing = {"writing": True} if getattr(energy, "own_writing_loss", False) else {}
         self.pattern_shape: tuple[int, ...] | None = getattr(energy, "pattern_shape", None)
 
         self.writable = writable_names(energy, getattr(energy, "writable", None) if writable is None else writable)
@@ -182,7 +180,7 @@ class EBMM(nn.Module):
             for name, weight in weights.items()
         }
         leaves = list(weights.values())
-        energy = self._energy(x, weights | static, **self._writing)
+        energy = self._energy(x, weights | static)
         gradient = partial(torch.autograd.grad, create_graph=keep, materialize_grads=True)
         share = 1 / patterns.shape[1] if self.reduction == "mean" else 1.0
         of_energy = gradient(share * energy.sum(), leaves, retain_graph=True)
@@ -249,8 +247,8 @@ class EBMM(nn.Module):
             with torch.set_grad_enabled(keep):
                 return self._energy(x, weights)
 
-    def _energy(self, x: Tensor, weights: Weights, **options) -> Tensor:
-        return energies(self.energy_network, weights, x, self.writable, self._batched, self._plain_attention, **options)
+    def _energy(self, x: Tensor, weights: Weights) -> Tensor:
+        return energies(self.energy_network, weights, x, self.writable, self._batched, self._plain_attention)
 
     def _taken(self, x: Tensor, name: str, weights: Weights, keep: bool) -> tuple[Tensor, Weights]:
         """Points and weights that can be recorded; at first use, the energy is tried near these points."""
@@ -263,7 +261,7 @@ class EBMM(nn.Module):
         if key not in self._tried:
             with torch.autocast(x.device.type, enabled=False):
                 self._batched, self._plain_attention = try_network(
-                    network, self.writable, x, self.box, self._batched, twice, bool(self._writing)
+                    network, self.writable, x, self.box, self._batched, twice
                 )
             self._tried.add(key)
         return x, {name: _recordable(weight) for name, weight in weights.items()}

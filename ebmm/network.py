@@ -23,7 +23,6 @@ def energies(
     writable: Sequence[str],
     batched: bool,
     plain_attention: bool = False,
-    writing: bool = False,
 ) -> Tensor:
     """Energies (B, N) of points under each memory.
 
@@ -34,7 +33,6 @@ def energies(
         writable: names of the writable parameters.
         batched: call it once for all memories, with (B, N, *S); else through ``torch.vmap``, with one memory's (N, *S).
         plain_attention: attention from products and softmax, as the fused kernels have no second derivative.
-        writing: ask for the network's own writing loss instead.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 1), nn.Flatten(-2))
@@ -43,7 +41,7 @@ def energies(
         >>> energies(network, weights, torch.rand(2, 3, 4), ["0.weight"], batched=False).shape
         torch.Size([2, 3])
     """
-    call = partial(call_with, network, plain_attention=plain_attention, writing=writing)
+    call = partial(call_with, network, plain_attention=plain_attention)
     try:
         if batched:
             energy = call(weights, x)
@@ -61,16 +59,14 @@ def energies(
     return energy
 
 
-def call_with(
-    network: nn.Module, weights: Mapping[str, Tensor], x: Tensor, *, plain_attention: bool, writing: bool
-) -> Tensor:
+def call_with(network: nn.Module, weights: Mapping[str, Tensor], x: Tensor, *, plain_attention: bool) -> Tensor:
     """What the network itself returns for these weights and points."""
     if parametrize._cache_enabled and any(map(parametrize.is_parametrized, network.modules())):
         raise ValueError(
             "parametrize.cached() keeps the first weights that the energy is called with: write and read outside it"
         )
     with _attention_from_products() if plain_attention else nullcontext():
-        energy = functional_call(network, dict(weights), (x,), {"writing": True} if writing else {})
+        energy = functional_call(network, dict(weights), (x,))
     if not (isinstance(energy, Tensor) and energy.is_floating_point()):
         found = energy.dtype if isinstance(energy, Tensor) else f"a {kind(energy)}"
         raise TypeError(f"the energy network must return one floating-point tensor of energies, got {found}")

@@ -77,7 +77,7 @@ def fit(
         precision: of products and convolutions: ``"float32"``, ``"tf32"`` (CUDA rounds inputs to 11 bits) or
             ``"bfloat16"`` (inputs and results have 8 bits). Smooth energies keep the meta-gradient's direction (cosine
             above 0.999 and 0.998) and its norm within 1 %. Not where writing chooses one slot
-            (:class:`ebmm.energies.CompressedDenseEnergy`), nor bfloat16 where equations are solved
+            (:class:`ebmm.energies.SlotEnergy`), nor bfloat16 where equations are solved
             (:class:`ebmm.baselines.kanerva.KanervaMachine`, cosine below 0.5).
         check_gradients: ask :func:`ebmm.check_gradients` before the first step; ``None`` asks where an energy has
             layers of your own; of above 200 000 parameters only for PyTorch's functions known to be wrong.

@@ -45,7 +45,6 @@ def try_network(
     box: tuple[float, float] | None,
     batched: bool,
     twice: bool,
-    own_writing_loss: bool,
 ) -> tuple[bool, bool]:
     """Call an energy network on two memories of three points each: how it gives right energies, or an error why not.
 
@@ -57,14 +56,13 @@ def try_network(
         points: (B, N, *S), near which it is tried, within ``box``.
         batched: whether its layers allow calling it for all memories at once.
         twice: whether second derivatives are needed.
-        own_writing_loss: whether the network is also called with ``writing=True``.
 
     Returns:
         ``batched`` and ``plain_attention`` for :func:`ebmm.network.energies`.
 
     Example:
         >>> network = nn.Sequential(nn.Linear(4, 1), nn.Dropout(0.5), nn.Flatten(-2))
-        >>> rest = torch.rand(1, 3, 4), (0.0, 1.0), False, True, False
+        >>> rest = torch.rand(1, 3, 4), (0.0, 1.0), False, True
         >>> try_network(network, ["0.weight"], *rest)
         Traceback (most recent call last):
         ValueError: the energy must be the same each time it is called: draw no random numbers in it, ...
@@ -76,26 +74,21 @@ def try_network(
     start = {name: weight.expand(2, *weight.shape) if name in writable else weight for name, weight in own.items()}
     weights = {name: _moved(weight.detach()) for name, weight in start.items()}
     leaves, own = ({name: of[name] for name in writable} for of in (weights, own))
-    losses = (False, True) if own_writing_loss else (False,)
 
     def attempt(batched: bool) -> tuple[bool, bool]:
-        attention = False
-        for writing in losses:
-            energy = partial(energies, network, writable=writable, batched=batched, writing=writing)
-            with _Calls(batched, own) as calls:
-                _check_repeats(network, *(partial(energy, of, x, plain_attention=True) for of in (start, weights)))
-            attention |= calls.attention
-            energy = partial(energy, plain_attention=attention)
-            every = direct = energy(weights, x)
-            if not batched:  # torch.vmap hides that a function is marked once_differentiable
-                first = {name: weight[0] if name in writable else weight for name, weight in weights.items()}
-                direct = call_with(network, first, x[0], plain_attention=attention, writing=writing)
-            of_x, of_weights = writing == losses[0], writing == losses[-1]
-            _check_gradients(direct, x, list(leaves.values()), own, of_x, of_weights, twice)
-            _check_independence(energy, weights, every, x, leaves, batched)
-            if box and energy(weights, torch.where(_spread(x) > 0, *box).to(x)).isnan().any():
-                raise ValueError(f"the energy is NaN where x is {box[0]} or {box[1]}: avoid it, as in log(x + 1e-6)")
-        return batched, attention
+        energy = partial(energies, network, writable=writable, batched=batched)
+        with _Calls(batched, own) as calls:
+            _check_repeats(network, *(partial(energy, of, x, plain_attention=True) for of in (start, weights)))
+        energy = partial(energy, plain_attention=calls.attention)
+        every = direct = energy(weights, x)
+        if not batched:  # torch.vmap hides that a function is marked once_differentiable
+            first = {name: weight[0] if name in writable else weight for name, weight in weights.items()}
+            direct = call_with(network, first, x[0], plain_attention=calls.attention)
+        _check_gradients(direct, x, list(leaves.values()), own, twice)
+        _check_independence(energy, weights, every, x, leaves, batched)
+        if box and energy(weights, torch.where(_spread(x) > 0, *box).to(x)).isnan().any():
+            raise ValueError(f"the energy is NaN where x is {box[0]} or {box[1]}: avoid it, as in log(x + 1e-6)")
+        return batched, calls.attention
 
     if not batched:
         return attempt(False)
@@ -117,10 +110,8 @@ class _MemoriesMix(ValueError):
     """The energy under one memory's weights depends on another memory."""
 
 
-def _check_gradients(
-    every: Tensor, x: Tensor, leaves: list[Tensor], own: Weights, of_x: bool, of_weights: bool, twice: bool
-) -> None:
-    """First derivatives must not vanish where they are needed, and second ones must exist."""
+def _check_gradients(every: Tensor, x: Tensor, leaves: list[Tensor], own: Weights, twice: bool) -> None:
+    """First derivatives must not vanish, and second ones must exist where they are needed."""
     if not every.requires_grad:
         raise ValueError("the energy has no gradient: it depends neither on x nor on its weights, or is detached")
     for name, parameter in own.items():
@@ -130,8 +121,8 @@ def _check_gradients(
     # Equal weights would hide shares, which sum to a constant, and constant ones what is marked once_differentiable.
     total = (every * _spread(every).requires_grad_()).sum()
     slopes = torch.autograd.grad(total, [x, *leaves], create_graph=twice, retain_graph=True, materialize_grads=True)
-    for name, needed, parts in (("x", of_x, slopes[:1]), ("its writable weights", of_weights, slopes[1:])):
-        if needed and not any(bool((part != 0).any()) for part in parts):
+    for name, parts in (("x", slopes[:1]), ("its writable weights", slopes[1:])):
+        if not any(bool((part != 0).any()) for part in parts):
             raise ValueError(
                 f"the gradient of the energy in {name} is exactly 0: use {name} in it, in smooth operations "
                 f"(round, sign, argmax, detach and saturated functions have no gradient)"

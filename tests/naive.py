@@ -24,7 +24,7 @@ def write_one(model, patterns):
         gradient_step = dict.fromkeys(names, 0.0)
         for pattern in group:
             x = pattern.clone().requires_grad_()
-            energy = energy_of(model, weights, x, **model._writing)
+            energy = energy_of(model, weights, x)
             for name in names:
                 g = torch.autograd.grad(energy, weights[name], create_graph=True, allow_unused=True)[0]
                 energy_step[name] += (0.0 if g is None else g) / parts

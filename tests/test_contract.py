@@ -22,7 +22,6 @@ from ebmm.baselines import (
 from ebmm.coders import image_coders
 from ebmm.energies import (
     CodedSlotEnergy,
-    CompressedDenseEnergy,
     DenseEnergy,
     GatedRNNEnergy,
     HopEnergy,
@@ -99,9 +98,8 @@ TABLE = {
     "EBMM, perceptron": Case(lambda: ebmm(MLPEnergy(6, memory_features=3, hidden=5)), goes_on=False),
     "EBMM, predictive": Case(lambda: ebmm(PredictiveEnergy(6, hidden=5), momentum=False), goes_on=False),
     "EBMM, gated": Case(lambda: ebmm(GatedRNNEnergy(6, 3, hidden=5), projection="straight-through"), goes_on=False),
-    "EBMM, one by one": Case(lambda: ebmm(CompressedDenseEnergy(6, 5, width=4, sharpness=2.0), **ONE_BY_ONE)),
-    "EBMM, one by one, images": Case(
-        lambda: ebmm(CompressedDenseEnergy(IMAGE, 5, 4, *coders(4, 4), sharpness=2.0), **ONE_BY_ONE), IMAGE
+    "EBMM, places of codes of images": Case(
+        lambda: ebmm(CodedSlotEnergy(IMAGE, 5, 4, *coders(4, 4), beta=2.0), **ONE_BY_ONE), IMAGE
     ),
     "EBMM, margins": Case(lambda: ebmm(MarginEnergy(6, Perceptron(6, 4), 4), reduction="sum"), goes_on=False),
     "EBMM, hops": Case(lambda: ebmm(HopEnergy(6, hops=2), reduction="sum"), goes_on=False),

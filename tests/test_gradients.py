@@ -104,7 +104,7 @@ RIGHT = {
     "predictive": lambda **options: EBMM(energies.PredictiveEnergy(6, 5), write_rate=(0.1, 1e-4, 1e-4), **options),
     "gated": lambda **options: EBMM(energies.GatedRNNEnergy(6, 3, 5, 2), projection="straight-through", **options),
     "dense": lambda **options: EBMM(energies.DenseEnergy(6, 4), read_rate=0.3, **options),
-    "compressed": lambda **options: EBMM(energies.CompressedDenseEnergy(6, 4, 3), sequential=True, **options),
+    "slots": lambda **options: EBMM(energies.SlotEnergy(6, 4, beta=2.0), sequential=True, **options),
     "attention": lambda **options: EBMM(Attention(), **options),
     "convolutions": lambda **options: EBMM(Convolutions(), **options),
     "recurrent": lambda **options: EBMM(Recurrent(), write_rate=0.1, **options),

@@ -14,7 +14,6 @@ from ebmm import EBMM, Batch, Memory
 from ebmm.coders import sign_coders
 from ebmm.energies import (
     CodedSlotEnergy,
-    CompressedDenseEnergy,
     DenseEnergy,
     GatedRNNEnergy,
     HopEnergy,
@@ -61,7 +60,6 @@ class PlainEnergy(nn.Module):
 ENERGIES = {
     "quadratic": (lambda: QuadraticEnergy(DIM, curvature=0.5), None),
     "dense": (lambda: DenseEnergy(DIM, slots=4), None),
-    "compressed": (lambda: CompressedDenseEnergy(DIM, slots=4, width=4, sharpness=2.0), None),
     "mlp": (lambda: MLPEnergy(DIM, memory_features=3, hidden=5), None),
     "predictive": (lambda: PredictiveEnergy(DIM, hidden=5), None),
     "gated rnn": (lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, hops=3), None),
@@ -129,8 +127,8 @@ def compare_with_naive(name, **options):
 
 
 def test_writing_in_sequence_is_writing_pattern_after_pattern():
-    batch = batch_for("compressed")
-    model, together = make("compressed", sequential=True), make("compressed")
+    batch = batch_for("slots")
+    model, together = make("slots", sequential=True), make("slots")
     written, along = model.write(batch.patterns, trajectory=True)
     assert len(along) == 3 * model.write_steps + 1 and along[-1] is written
     one_by_one = None

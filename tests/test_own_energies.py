@@ -125,7 +125,7 @@ def test_memories_that_would_mix_are_called_one_by_one(name, first):
         lambda: Own(lambda e, x: (torch.tanh(e.a(x)) @ e.a.weight - x).square().sum(-1)),  # tied, and batched too
         lambda: energies.PredictiveEnergy(DIM),
         lambda: energies.DenseEnergy(DIM, 4, beta=50.0),
-        lambda: energies.CompressedDenseEnergy(DIM, 4, 4),
+        lambda: energies.SlotEnergy(DIM, 4),
         lambda: energies.GatedRNNEnergy(DIM, 3, 8),
     ],
 )

@@ -193,7 +193,7 @@ def test_processes_that_start_at_different_steps_are_refused(monkeypatch, tmp_pa
 def test_only_the_first_process_writes_weights(rank, monkeypatch, tmp_path):
     monkeypatch.setattr(runs, "rank_and_processes", lambda: (rank, 2))
     monkeypatch.setattr(runs, "fit", lambda *_, **__: History())
-    runs.train("flipped-64-16", "ebmm", tmp_path / "weights.safetensors", device="cpu")
+    runs.train("flipped-64-16", "ebmm-predictive", tmp_path / "weights.safetensors", device="cpu")
     assert (tmp_path / "weights.safetensors").exists() is (rank == 0)
 
 

@@ -4,8 +4,9 @@
     python tools/run_contest.py 'binary-*' --device cuda --out "$OUT"
 
 Weights go to OUT/checkpoints/EXPERIMENT-MODEL.safetensors, results to OUT/results/EXPERIMENT.json.
-Weights that are there are not trained again: delete them to start anew. An interrupted training
-resumes. This is `python -m ebmm train` and `python -m ebmm evaluate`, in a loop.
+Weights that are there are not trained again: delete them to start anew. Contestants that serve several experiments
+are trained in the one where they are at home. An interrupted training resumes. This is `python -m ebmm train` and
+`python -m ebmm evaluate`, in a loop.
 """
 
 from __future__ import annotations
@@ -43,9 +44,10 @@ def main() -> None:
                 continue
             weights = None
             if chosen.training is not None:
-                weights = given.out / "checkpoints" / f"{experiment.weights or name}-{contestant}.safetensors"
-                if not weights.exists() and experiment.weights is None:
-                    train(name, contestant, weights, device=given.device, seed=given.seed)
+                home = experiment.home_of(contestant)
+                weights = given.out / "checkpoints" / f"{home}-{contestant}.safetensors"
+                if not weights.exists():
+                    train(home, contestant, weights, device=given.device, seed=given.seed)
                     checkpoint_of(weights).unlink()
             start = time.monotonic()
             trained = ready(name, contestant, device=given.device, weights=weights and str(weights))

@@ -2,8 +2,7 @@
 
 Any ``torch.nn.Module`` of that kind is an energy for :class:`ebmm.EBMM`. Those here are built from memory layers, so
 that all memories are computed in one batch. Each names its ``writable`` parameters (the memory; all else is only
-meta-learned) and its ``pattern_shape``. One that is written by another loss than its energy says
-``own_writing_loss = True`` and gives that loss for ``forward(x, writing=True)``.
+meta-learned) and its ``pattern_shape``.
 
 Patterns lie in [0, 1]; every energy first maps them to the coordinates ``2x − 1``, in which a bit is ±1.
 """
@@ -11,12 +10,11 @@ Patterns lie in [0, 1]; every energy first maps them to the coordinates ``2x −
 from ebmm.energies.gated import GatedRNNEnergy
 from ebmm.energies.margins import HopEnergy, MarginEnergy, SharedNetwork
 from ebmm.energies.resnet import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
-from ebmm.energies.slots import CodedSlotEnergy, CompressedDenseEnergy, DenseEnergy, SlotEnergy
+from ebmm.energies.slots import CodedSlotEnergy, DenseEnergy, SlotEnergy
 from ebmm.energies.vectors import MLPEnergy, PredictiveEnergy, QuadraticEnergy
 
 __all__ = [
     "CodedSlotEnergy",
-    "CompressedDenseEnergy",
     "DenseEnergy",
     "GatedRNNEnergy",
     "HopEnergy",

@@ -190,7 +190,11 @@ EXPERIMENTS = {
         "flipped-64-16",
         "64 bits, 16 patterns, 15 % of the bits flipped, 2080 floats (chapter 4)",
         Task(tasks.RandomBits(64), tasks.FlipBits(0.15), 16),
-        {"ebmm": Contestant(partial(predictive_memory, 64), {"steps": 10000, "learning_rate": 2e-3, "memories": 16})}
+        {
+            "ebmm-predictive": Contestant(
+                partial(predictive_memory, 64), {"steps": 10000, "learning_rate": 2e-3, "memories": 16}
+            )
+        }
         | hopfield_contestants(64),
     ),
     **REDRAWN,

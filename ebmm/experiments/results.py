@@ -22,7 +22,7 @@ def shipped_rows(names: Iterable[str]) -> list[dict]:
 
     Example:
         >>> rows = shipped_rows(["flipped-64-16", "flipped-128-64"])
-        >>> {row["model"] for row in rows} >= {"ebmm", "hebb"}
+        >>> {row["model"] for row in rows} >= {"ebmm-predictive", "hebb"}
         True
     """
     shipped = files.data_files()

@@ -15,11 +15,10 @@ from torch import nn
 
 from ebmm.baselines import MANN, DifferentiablePlasticity, KanervaMachine, LSTMMemory, MemoryNetwork
 from ebmm.baselines.mann import rows_and_width
-from ebmm.coders import Decoder, Encoder, packing_coders, sign_coders
+from ebmm.coders import Decoder, Encoder
 from ebmm.dense import DenseMemory
 from ebmm.energies import (
     CodedSlotEnergy,
-    CompressedDenseEnergy,
     GatedRNNEnergy,
     HopEnergy,
     MarginEnergy,
@@ -48,16 +47,6 @@ def slots_and_width(dim: int, number: int) -> tuple[int, int]:
         ((64, 128), (96, 86))
     """
     return number, min(dim, budget(dim) // number)
-
-
-def compressed_dense_memory(dim: int, number: int, coders: Callable = packing_coders) -> EBMM:
-    """Our entry: slots of codes, written one after the other by one gradient step each, read by one."""
-    slots, width = slots_and_width(dim, number)
-    energy = CompressedDenseEnergy(dim, slots, width, *coders(dim, width))
-    return EBMM(
-        energy, write_steps=1, read_steps=1, sequential=True, gradient_term=False, decay_term=False,
-        write_rate=2.0, read_rate=0.25,
-    )  # fmt: skip
 
 
 def predictive_memory(dim: int, hidden: int = 128) -> EBMM:
@@ -162,15 +151,6 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
             {"learning_rate": 1e-3, "late": True}
             | ({"steps": 100, "memories": 2} if width < dim else {"steps": 600, "memories": 8}),
             lessons=lessons(1, 2, 4) if number <= dim // 2 else (), home=homes.get("ebmm-slots"),
-        ),
-        # Where each bit has a number of its own there is little to learn.
-        "ebmm": Contestant(
-            partial(compressed_dense_memory, dim, number),
-            {"steps": 3000 if width < dim else 300, "learning_rate": 5e-3, "memories": 8},
-        ),
-        "ebmm-linear": Contestant(
-            partial(compressed_dense_memory, dim, number, sign_coders),
-            {"steps": 1000 if width < dim else 100, "learning_rate": 3e-3, "memories": 8},
         ),
         "ebmm-predictive": Contestant(partial(predictive_memory, dim), {"steps": 3000, "learning_rate": 2e-3}),
         "ebmm-gated": Contestant(partial(gated_memory, dim, 2 * dim, 3), {"steps": 3000, "learning_rate": 4e-3}),

@@ -101,7 +101,7 @@ def is_ready(name: str, contestant: str) -> bool:
     """Whether a contestant can be evaluated as it is shipped: its weights are there, or it needs none.
 
     Example:
-        >>> is_ready("flipped-64-16", "ebmm"), is_ready("binary-16", "lstm")
+        >>> is_ready("flipped-64-16", "ebmm-predictive"), is_ready("binary-16", "lstm")
         (True, False)
     """
     experiment, _ = find(name, contestant)

@@ -10,8 +10,7 @@ import torch
 import ebmm
 from ebmm import Memory
 from ebmm.book.exercises import check
-from ebmm.coders import sign_coders
-from ebmm.experiments.strings import compressed_dense_memory
+from ebmm.experiments.strings import slot_memory
 from ebmm.tasks import EraseBits, ImagePatterns, RandomBits, RedrawBits, Task
 
 COUNTS = {"a": (129, 86), "b": 62, "c": 90, "d": 128}
@@ -32,7 +31,7 @@ def compares(mask):
 
 
 MASK = {"read": told, "not told": (48, 32), "told": (32, 16), "so": "b"}
-CROWD = {"goes to": "c", "holds": lambda m, e: e - m, "back": 36}
+CROWD = {"goes to": "c", "holds": lambda m, s, c: s + (1 - c) * m, "back": 31.5}
 
 
 class FirstBits:
@@ -131,10 +130,10 @@ RIGHT = [
     ("5.2", MASK),
     ("5.2", MASK | {"not told": [47.9, 32.1], "so": "(B)"}),
     ("5.3", CROWD),
-    ("5.3", CROWD | {"holds": lambda m, e: m + 2 * (e / 2 - m), "back": 35.2}),
+    ("5.3", CROWD | {"holds": lambda m, s, c: m + (s - c * m), "back": 31}),
     ("5.4", FirstBits()),
     ("5.4", FirstBits(22, torch.uint8)),
-    ("5.4", compressed_dense_memory(32, 24, sign_coders)),
+    ("5.4", slot_memory(32, 24)),
     ("5.5", in_bits(FirstBits())),
     ("5.5", in_bits(ebmm.Hopfield(64, "hebb"), 4, Task(RandomBits(64), RedrawBits(8), 3))),
 ]
@@ -176,23 +175,23 @@ WRONG = [
     ("5.2", MASK | {"so": "c"}, "agree by chance in every bit"),
     ("5.2", MASK | {"so": "the second"}, "one of the letters"),
     ("5.3", CROWD | {"goes to": "a"}, "is one still empty"),
-    ("5.3", CROWD | {"goes to": "b"}, "only distances do"),
+    ("5.3", CROWD | {"goes to": "b"}, "only scores do"),
     ("5.3", CROWD | {"goes to": "d"}, "is sharp"),
-    ("5.3", CROWD | {"holds": lambda m, e: e}, "only if the slot was empty"),
-    ("5.3", CROWD | {"holds": lambda m, e: m}, "whether it is full or not"),
-    ("5.3", CROWD | {"holds": lambda m, e: e / 2}, "step of size 1"),
-    ("5.3", CROWD | {"holds": lambda m, e: m + e}, "sign in (5.8)"),
-    ("5.3", CROWD | {"holds": lambda m, e: (m + e) / 2}, "does not average"),
-    ("5.3", CROWD | {"holds": lambda m, e: m - e}, "the other way round"),
-    ("5.3", CROWD | {"holds": lambda m, e: 2 * e - m}, "half of it"),
-    ("5.3", CROWD | {"holds": lambda m, e: e - 2 * m}, "one step of size 2"),
-    ("5.3", CROWD | {"holds": lambda m, e: (e - m).sum()}, "must have shape"),
-    ("5.3", CROWD | {"holds": lambda m, e: (e - m).log()}, "holds NaN"),
-    ("5.3", CROWD | {"back": 60}, "Something must have gone"),
-    ("5.3", CROWD | {"back": 48}, "which of the two can be read"),
-    ("5.3", CROWD | {"back": 55}, "more than there are slots"),
-    ("5.3", CROWD | {"back": 12}, "leave as they were"),
-    ("5.3", CROWD | {"back": 40}, "at most 8 wrong bits"),
+    ("5.3", CROWD | {"holds": lambda m, s, c: s}, "only at the price c = 1"),
+    ("5.3", CROWD | {"holds": lambda m, s, c: m}, "whether it is full or not"),
+    ("5.3", CROWD | {"holds": lambda m, s, c: m + s}, "price pulls, too"),
+    ("5.3", CROWD | {"holds": lambda m, s, c: s - c * m}, "That is the step".lower()),
+    ("5.3", CROWD | {"holds": lambda m, s, c: (m + s) / 2}, "does not average"),
+    ("5.3", CROWD | {"holds": lambda m, s, c: m - (s - c * m)}, "the other way round"),
+    ("5.3", CROWD | {"holds": lambda m, s, c: s + c * m}, "where the step begins"),
+    ("5.3", CROWD | {"holds": lambda m, s, c: s + (1 - c) ** 2 * m}, "one step of size 1"),
+    ("5.3", CROWD | {"holds": lambda m, s, c: s.sum()}, "must have shape"),
+    ("5.3", CROWD | {"holds": lambda m, s, c: m.log()}, "holds NaN"),
+    ("5.3", CROWD | {"back": 40}, "Something must have gone"),
+    ("5.3", CROWD | {"back": 24}, "which of the two can be read"),
+    ("5.3", CROWD | {"back": 36}, "more than there are slots"),
+    ("5.3", CROWD | {"back": 8}, "leave as they were"),
+    ("5.3", CROWD | {"back": 28}, "at most 8 wrong bits"),
     ("5.4", FirstBits(32), "the budget is 528"),
     ("5.4", FirstBits(32, claimed=528), "Whatever write returns is counted"),
     ("5.4", FirstBits(12, torch.float64), "64 bits twice"),
@@ -220,7 +219,7 @@ WRONG = [
 SECRET = {
     "5.1": r"\b(129|86|62|90|128)\b",
     "5.2": r"\b(48|16)\b",
-    "5.3": r"\b(35|36|e - m)\b",
+    "5.3": r"\b(31|32|s \+ \(1 - c\) \* m)\b",
     "5.4": None,
     "5.5": None,
 }

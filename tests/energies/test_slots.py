@@ -2,6 +2,7 @@ import pytest
 import torch
 from naive import moved
 from test_vector_energies import bits, signs
+from torch import nn
 
 from ebmm import EBMM, DenseMemory, Task, evaluate
 from ebmm.coders import sign_coders
@@ -93,3 +94,13 @@ def test_short_codes_are_read_back():
     model = EBMM(CodedSlotEnergy(64, 40, 50, share=0.5), read_rate=0.07, write_rate=2.0, **ONE_BY_ONE)
     assert evaluate(model, task, memories=10)["mean"] < 2.0
     assert model.memory_floats == 40 * 50 < 40 * 64
+
+
+def test_codes_stand_for_patterns_of_any_shape_with_coders_for_them():
+    torch.manual_seed(0)
+    coders = nn.Sequential(nn.Flatten(), nn.Linear(6, 4)), nn.Sequential(nn.Linear(4, 6), nn.Unflatten(1, (2, 3)))
+    model = EBMM(CodedSlotEnergy((2, 3), 5, 4, *coders), **ONE_BY_ONE)
+    patterns = torch.rand(2, 4, 2, 3)
+    assert model.read(patterns, model.write(patterns)).shape == (2, 4, 2, 3)
+    with pytest.raises(ValueError, match="need an encoder and a decoder"):
+        CodedSlotEnergy((2, 3), slots=5, width=4)

@@ -6,10 +6,8 @@ from naive import moved
 from torch import nn
 
 from ebmm import EBMM, Hopfield, Memory
-from ebmm.coders import Decoder, Encoder
 from ebmm.energies import (
     CodedSlotEnergy,
-    CompressedDenseEnergy,
     DenseEnergy,
     GatedRNNEnergy,
     HopEnergy,
@@ -24,7 +22,6 @@ DIM = 6
 ENERGIES = {
     "quadratic": lambda: QuadraticEnergy(DIM, curvature=0.5),
     "dense": lambda: DenseEnergy(DIM, slots=3, beta=2.0),
-    "compressed": lambda: CompressedDenseEnergy(DIM, slots=3, width=4, sharpness=2.0),
     "mlp": lambda: MLPEnergy(DIM, memory_features=3, hidden=5),
     "predictive": lambda: PredictiveEnergy(DIM, hidden=5),
     "gated rnn": lambda: GatedRNNEnergy(DIM, memory_features=3, hidden=5, hops=3),
@@ -230,130 +227,6 @@ def test_reading_it_projects_onto_the_span_of_what_is_stored():
         torch.testing.assert_close(model.energy(patterns, memory), torch.zeros(1, 3).double(), rtol=0, atol=1e-8)
     onto_span = torch.linalg.pinv(stored) @ stored
     torch.testing.assert_close(recalled, (2 * query[0] - 1) @ onto_span, rtol=1e-4, atol=1e-4)
-
-
-# The dense associative memory over codes
-
-
-def dot(a, b):
-    return sum(u * v for u, v in zip(a, b, strict=True))
-
-
-def test_compressed_is_its_formula_reading_and_writing():
-    coders = {"encoder": Encoder(DIM, 4, hidden=5), "decoder": Decoder(4, DIM, hidden=5)}
-    energy = moved(CompressedDenseEnergy(DIM, slots=3, width=4, sharpness=2.0, **coders))
-    beta, slots = math.exp(energy.log_inverse_temperature.item()), energy.memory.weight
-    x = torch.rand(5, DIM, dtype=torch.double)
-    for point, read, written in zip(x, energy(x).tolist(), energy(x, writing=True).tolist(), strict=True):
-        s = (2 * point - 1).tolist()
-        stands_for = [(2 * energy.decoder(slot[None])[0] - 1).tolist() for slot in slots]
-        assert read == pytest.approx(
-            dot(s, s) / 2 - math.log(sum(math.exp(beta * dot(s, y)) for y in stands_for)) / beta
-        )
-        half = [e / 2 for e in energy.encoder(point[None])[0].tolist()]
-        distances = [sum((m - h) ** 2 for m, h in zip(slot, half, strict=True)) for slot in slots.tolist()]
-        assert written == pytest.approx(-math.log(sum(math.exp(-d) for d in distances)) / 2)
-
-
-def compressed_memory(features, slots, width, **coders):
-    torch.manual_seed(0)
-    energy = CompressedDenseEnergy(features, slots, width, **coders)
-    return EBMM(
-        energy, write_steps=1, read_steps=1, sequential=True, gradient_term=False, decay_term=False,
-        write_rate=2.0, read_rate=0.25,
-    )  # fmt: skip
-
-
-def test_one_step_of_writing_mirrors_the_nearest_slot_about_half_the_code():
-    model = compressed_memory(64, 5, 43)
-    pattern = bits(signs(1, 64)).float()
-    with torch.no_grad():
-        before = model.initial_memory()["memory.weight"][0]
-        after = model.write(pattern)["memory.weight"][0]
-        code = model.energy_network.encoder(pattern[0])[0]
-    moved_slots = (after != before).any(-1)
-    nearest = (before - code / 2).square().sum(-1).argmin()
-    assert moved_slots.tolist() == [slot == nearest for slot in range(5)]
-    torch.testing.assert_close(after[nearest], code - before[nearest])
-
-
-def test_one_step_of_reading_is_the_posterior_mean():
-    model = compressed_memory(6, 2, 6)
-    patterns = torch.stack([torch.zeros(6), torch.ones(6)])[None]
-    query = torch.tensor([[[0.0, 0, 0, 0, 1, 1]]])
-    with torch.no_grad():
-        x = model.read(query, model.write(patterns))[0, 0]
-    # Two bits flipped or four: where a quarter is flipped, the first is 3² times as likely as the second.
-    torch.testing.assert_close(x, torch.full((6,), 0.1), atol=0.01, rtol=0)
-
-
-def test_patterns_written_one_by_one_take_a_slot_each_even_if_they_are_alike():
-    model = compressed_memory(64, 20, 43)
-    patterns = bits(signs(20, 64)).float()
-    patterns[0, 10:] = patterns[0, :10]
-    patterns[0, 10:, :3] = 1 - patterns[0, 10:, :3]
-    with torch.no_grad():
-        slots = model.write(patterns)["memory.weight"]
-        codes = model.energy_network.encoder(patterns[0])[None]
-        distance, slot = torch.cdist(codes, slots).min(-1)
-    assert distance.max() < 1 and sorted(slot[0].tolist()) == list(range(20))
-
-
-def test_patterns_written_all_at_once_crowd_into_few_slots():
-    model = compressed_memory(64, 20, 43)
-    model.sequential = False
-    patterns = bits(signs(20, 64)).float()
-    with torch.no_grad():
-        codes = model.energy_network.encoder(patterns[0])[None]
-        slots = torch.cdist(codes, model.write(patterns)["memory.weight"]).argmin(-1)
-    assert len(set(slots[0].tolist())) < 16
-
-
-def test_empty_slots_attract_writing_and_not_reading():
-    model = compressed_memory(64, 8, 64)
-    stored = bits(signs(1, 64)).float()
-    near = torch.where(torch.arange(64) < 12, 1 - stored, stored)
-    with torch.no_grad():
-        memory = model.write(stored)
-        assert ((model.read(near, memory) > 0.5) == (stored > 0.5)).float().mean() > 0.95
-        both = model.write(near, memory)["memory.weight"][0]
-    start, first = model.initial_memory()["memory.weight"][0], memory["memory.weight"][0]
-    slot_of_the_first, slot_of_the_second = (first != start).any(-1), (both != first).any(-1)
-    assert slot_of_the_first.sum() == slot_of_the_second.sum() == 1
-    assert not (slot_of_the_first & slot_of_the_second).any()
-
-
-def test_more_patterns_than_bits_a_linear_memory_could_hold_are_recalled_from_codes():
-    """86 floats hold 128 random bits: nearly nothing is lost by the code, and one memory serves light loads too."""
-    from ebmm import Task, evaluate
-    from ebmm.tasks import RandomBits, RedrawBits
-
-    model = compressed_memory(128, 96, 86)
-    for number, bound in ((96, 0.1), (16, 0.05)):
-        row = evaluate(model, Task(RandomBits(128), RedrawBits(64), number), 20)
-        assert row["memory_floats"] == 8256 and row["mean"] < bound
-
-
-def test_compressed_stores_patterns_of_any_shape_with_coders_for_them():
-    torch.manual_seed(0)
-    coders = {
-        "encoder": nn.Sequential(nn.Flatten(), nn.Linear(6, 4)),
-        "decoder": nn.Sequential(nn.Linear(4, 6), nn.Unflatten(1, (2, 3))),
-    }
-    model = compressed_memory((2, 3), 5, 4, **coders)
-    patterns = torch.rand(2, 4, 2, 3)
-    assert model.read(patterns, model.write(patterns)).shape == (2, 4, 2, 3)
-    assert model.energy_network(torch.rand(7, 2, 3)).shape == (7,)
-    with pytest.raises(ValueError, match="need an encoder and a decoder"):
-        CompressedDenseEnergy((2, 3), slots=5, width=4)
-
-
-def test_gradients_reach_both_coders_and_the_temperature():
-    model = compressed_memory(8, 3, 6)
-    patterns = bits(signs(3, 8)).float()
-    model.read(patterns, model.write(patterns)).square().sum().backward()
-    for name, parameter in model.energy_network.named_parameters():
-        assert parameter.grad is not None and parameter.grad.abs().sum() > 0, name
 
 
 # The gated RNN as the paper writes it

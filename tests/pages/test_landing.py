@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import subprocess
 import sys
@@ -15,6 +14,7 @@ from PIL import Image
 
 import ebmm
 from ebmm.book import plotting
+from ebmm.experiments import EXPERIMENTS
 
 HERO = BOOK / "_extra" / "_static" / "hero"
 
@@ -176,8 +176,7 @@ def test_the_map_says_what_the_heads_of_chapters_say(chapter):
 
 
 def test_as_many_memories_are_compared_as_it_says():
-    rows = json.loads((ROOT / "data" / "results" / "redrawn-64-32.json").read_text())
-    models = {row["model"].removesuffix("-clamped") for row in rows}
+    models = {model.removesuffix("-clamped") for model in EXPERIMENTS["redrawn-64-32"].contestants}
     assert len(models) == 14 and "[Fourteen memories" in (BOOK / "intro.md").read_text(encoding="utf8")
 
 

@@ -19,8 +19,7 @@ from ebmm.book.exercises._answers import (
     whole,
 )
 from ebmm.book.exercises.verdict import exercise, need
-from ebmm.coders import sign_coders
-from ebmm.experiments.strings import budget, compressed_dense_memory
+from ebmm.experiments.strings import budget, slot_memory
 from ebmm.memory import Memory, floats_held
 from ebmm.metrics import wrong_bits
 from ebmm.tasks import Batch, RandomBits, RedrawBits, Task
@@ -61,16 +60,16 @@ def counting(answer) -> str:
     )
     need(
         rows != floats // (width + 1),
-        "Part (b): that is one number a row; in U of (5.6) there is one for each pair of rows.",
+        "Part (b): that is one number a row; in U of (5.5) there is one for each pair of rows.",
     )
     need(rows != fewer + 1, "Part (b): count again what so many rows cost: that is over the budget.")
-    need(rows == fewer, "Part (b): the rows R and their covariance U of (5.6) must fit together.")
+    need(rows == fewer, "Part (b): the rows R and their covariance U of (5.5) must fit together.")
 
     need(units != dim, "Part (c): so many fit if the trace is symmetric. This one is not.")
     need(units != math.isqrt(floats) + 1, "Part (c): count again what so many units cost: that is over the budget.")
-    need(units == math.isqrt(floats), "Part (c): the trace H of (5.5) has a number for each pair of units, both ways.")
+    need(units == math.isqrt(floats), "Part (c): the trace H of (5.4) has a number for each pair of units, both ways.")
 
-    def corner_alone(length: int) -> float:  # (5.11)
+    def corner_alone(length: int) -> float:  # (5.15)
         return sum(math.comb(dim - 1, k) for k in range(length)) / 2 ** (dim - 1)
 
     even = next(n for n in range(dim // 2, 2 * dim) if corner_alone(floats // n) <= 0.5)
@@ -81,7 +80,7 @@ def counting(answer) -> str:
     )
     need(
         strings == even,
-        "Part (d): find the length C at which (5.11) falls to one half, then at how many slots the budget leaves so "
+        "Part (d): find the length C at which (5.15) falls to one half, then at how many slots the budget leaves so "
         "little for each.",
     )
     return "As soon as a slot has less than half of its string's length, no descent can be sure to undo a linear code."
@@ -143,47 +142,47 @@ def too_many(answer) -> str:
     goes, holds, back = parts(answer, "goes to", "holds", "back")
     chosen = choice(goes, "abcd", '"goes to"')
     need(chosen != "a", "Count the slots, and the strings that came before: is one still empty?")
-    need(chosen != "b", "The order of writing plays no part in (5.8); only distances do.")
-    need(chosen != "d", "The softmax of (5.8) is sharp, with γ = 10⁵: nearly 1 for one slot and 0 for the others.")
-    for shape in ((43,), (5, 43), (2, 3, 7)):
-        _try_mirrored(function(holds, '"holds"'), shape)
+    need(chosen != "b", "The order of writing plays no part in (5.10); only scores do.")
+    need(chosen != "d", "The softmax of (5.11) is sharp, with β = 100: nearly 1 for one slot and 0 for the others.")
+    for shape in ((64,), (5, 64), (2, 3, 7)):
+        _try_overwritten(function(holds, '"holds"'), shape)
 
-    batch = _drawn(Task(RandomBits(64), RedrawBits(32), 60), 8)
+    batch = _drawn(Task(RandomBits(64), RedrawBits(32), 40), 20)
     torch.default_generator.manual_seed(5)
-    entry = compressed_dense_memory(64, 48, sign_coders)
+    places = slot_memory(64, 32)
     with torch.no_grad():
-        recalled = entry.read(batch.queries, entry.write(batch.patterns))
+        recalled = places.read(batch.queries, places.write(batch.patterns))
     expected = (wrong_bits(recalled, batch.patterns) <= 8).float().sum(-1).mean().item()
     given = number(back, '"back"')
-    need(abs(given - 60) > 0.5, "So many strings were written, more than there are slots. Something must have gone.")
+    need(abs(given - 40) > 0.5, "So many strings were written, more than there are slots. Something must have gone.")
+    need(given < 33, "That is more than there are slots.")
     need(
-        abs(given - 48) > 2,
-        "That would be so if a string that falls on a full slot took its place. Look at what the slot holds "
-        "afterwards: which of the two can be read from it?",
+        abs(given - 24) > 2,
+        "That would be so if a string too many were lost together with the one in its slot. Look at what the slot "
+        "holds afterwards: which of the two can be read from it?",
     )
-    need(given < 48, "That is more than there are slots.")
-    need(given > expected - 6, "Fewer than measured. Which slots do the last 12 leave as they were?")
-    need(abs(given - expected) < 2.5, "Count those of all 60 with at most 8 wrong bits, mean over several memories.")
-    return "Each string too many costs two: the one that stood in the slot, and itself."
+    need(given > expected - 4, "Fewer than measured. Which slots do the last 8 leave as they were?")
+    need(abs(given - expected) < 1.5, "Count those of all 40 with at most 8 wrong bits, mean over several memories.")
+    return "Each string too many costs one, the stored one that is most like it. All others stay as they were."
 
 
-def _try_mirrored(holds, shape: tuple[int, ...]) -> None:
+def _try_overwritten(holds, shape: tuple[int, ...]) -> None:
     generator = seeded(5)
-    m, e = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator)
-    given = tensor(holds(m.clone(), e.clone()), shape, "What holds(m, e) returns").float()
+    m, s, c = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator).sign(), 0.7
+    given = tensor(holds(m.clone(), s.clone(), c), shape, "What holds(m, s, c) returns").float()
     for wrong, mistake in (
-        (e, "The new code replaces the old one only if the slot was empty, at the origin. This one is not."),
-        (m, "The nearest slot moves, whether it is full or not."),
-        (e / 2, "That is one step of size 1. The write has size 2."),
-        (m + e, "Look at the sign in (5.8): the step leads from m towards e/2, and beyond."),
-        ((m + e) / 2, "The step does not average the two: it goes from m to e/2, and as far again."),
-        (m - e, "The sign is the other way round: try it with an empty slot, m = 0."),
-        (2 * e - m, "That is the mirror image about the whole code. (5.8) compares with half of it."),
+        (s, "Nothing is left of the old string only at the price c = 1. Take the step in full."),
+        (m, "The winning slot moves, whether it is full or not."),
+        (m + s, "The price pulls, too: look at the second part of (5.11)."),
+        (s - c * m, "That is the step. It leads away from m."),
+        ((m + s) / 2, "The step does not average the two: with p = 1 its size is 1."),
+        (m - s + c * m, "The sign is the other way round: try it with an empty slot, m = 0."),
+        (s + c * m, "Look at the sign of the price in (5.11), and at where the step begins."),
     ):
         need(not torch.allclose(given, wrong, atol=1e-4), f"What the slot holds: {mistake[0].lower()}{mistake[1:]}")
     need(
-        torch.allclose(given, e - m, atol=1e-4),
-        "What the slot holds: take one step of size 2 along the slope that (5.8) gives, with p = 1.",
+        torch.allclose(given, s + (1 - c) * m, atol=1e-4),
+        "What the slot holds: take one step of size 1 along the slope that (5.11) gives, with p = 1.",
     )
 
 
@@ -211,10 +210,10 @@ def own_memory(answer) -> str:
         "A memory that does not improve on its queries remembers nothing: where do strings get lost?",
     )
     torch.default_generator.manual_seed(5)
-    linear = _error(tried(compressed_dense_memory(dim, most, sign_coders), batch)[1], batch)
+    slots = _error(tried(slot_memory(dim, most), batch)[1], batch)
     said = (
         f"Wrong bits at 8, 16 and 24 strings: {', '.join(f'{error:.2f}' for error in found.values())}. At 24 the query "
-        f"has {query:.2f}, our linear code, untrained, {linear:.2f}, and the nearest string {ceiling:.2f}."
+        f"has {query:.2f}, slots of codes, untrained, {slots:.2f}, and the nearest string {ceiling:.2f}."
     )
     if not all(held.is_floating_point() and held.isfinite().all() for held in written.values()):
         return f"{said} Its numbers are no floats that one could round: is it fair?"
