@@ -42,7 +42,8 @@ class Steady:
         self.kept, self.average = self._weights(), self._weights()
 
     def _weights(self) -> list[Tensor]:
-        return [parameter.detach().clone() for parameter in self.model.parameters()]
+        with torch.inference_mode(False):
+            return [parameter.detach().clone() for parameter in self.model.parameters()]
 
     def accepts(self, loss: float, norm: float) -> bool:
         """Whether an update is to be applied."""

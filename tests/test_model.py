@@ -389,7 +389,7 @@ def test_boxes_and_steps_of_other_types(box, steps):
 
 def test_a_representation_says_each_setting_once():
     names = [part.partition("=")[0] for part in re.split(r", (?=\w+=)", EBMM(PlainEnergy(), "first").extra_repr())]
-    assert len(names) == len(set(names)) == 10
+    assert len(names) == len(set(names)) == 11
 
 
 def test_a_name_stands_for_its_own_parameters_only():

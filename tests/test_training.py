@@ -181,7 +181,7 @@ def test_the_global_gradient_norm_is_clipped():
     moves = []
     for clip in (1.0, 1e-14):
         model = Scripted()
-        history = fit(model, TASK, 1, clip=clip, weight_decay=0.0, warmup=0, learning_rate=0.1, **QUIET)
+        history = fit(model, TASK, 1, clip=clip, weight_decay=0.0, warmup=0, learning_rate=0.1, averaging=0, **QUIET)
         moves.append(abs(model.gain.item() - 0.5))
         assert history.rows[0]["gradient norm"] > 0.01
     assert moves[0] == pytest.approx(0.1, rel=1e-3) and moves[1] < 1e-5
@@ -191,14 +191,14 @@ def test_weight_decay_is_applied():
     start, ends = 0.5, []
     for decay in (0.0, 0.5):
         model = Scripted()
-        fit(model, TASK, 1, weight_decay=decay, clip=1e-14, warmup=0, learning_rate=0.1, **QUIET)
+        fit(model, TASK, 1, weight_decay=decay, clip=1e-14, warmup=0, learning_rate=0.1, averaging=0, **QUIET)
         ends.append(model.gain.item())
     assert ends[0] - ends[1] == pytest.approx(start * 0.1 * 0.5, rel=1e-3)
 
 
 def test_the_optimiser_is_adamw_that_forgets_large_gradients_within_a_hundred_steps():
     model, generator = Scripted(), torch.Generator().manual_seed(0)
-    rates = fit(model, TASK, 6, memories=2, clip=1e9, learning_rate=0.1, **QUIET).column("learning rate")
+    rates = fit(model, TASK, 6, memories=2, clip=1e9, learning_rate=0.1, averaging=0, **QUIET).column("learning rate")
     gain, mean, square = 0.5, 0.0, 0.0
     for step, rate in enumerate(rates, 1):
         patterns, queries, _ = TASK.sample(2, generator)

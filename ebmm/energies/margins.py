@@ -77,12 +77,14 @@ class MarginEnergy(nn.Module):
 
 
 class SharedNetwork(nn.Module):
-    """A small odd network, the same for every bit: ``w₂ · tanh(W₁ u)``.
+    """A small odd network, the same for every bit: ``Σₖ wₖ gₖ tanh(W u)ₖ`` of its ``u = (s, v, h, k)``.
 
-    Knowing neither the places nor the number of the bits, it serves patterns of any size.
+    The gains ``g = 1 + tanh(G q)`` belong to the pattern as a whole: q are means over its bits,
+    of v h, h², s v and s h, which tell how well it agrees with what the memory says. Knowing neither the places nor the
+    number of the bits, the network serves patterns of any size.
 
     Args:
-        hidden: width of its hidden layer.
+        hidden: number of its units.
 
     Shape:
         u: four of (..., d). returns: (..., d).
@@ -96,10 +98,16 @@ class SharedNetwork(nn.Module):
         super().__init__()
         check_counts(hidden=hidden)
         self.first = nn.Parameter(0.5 * torch.randn(hidden, 4))
-        self.last = nn.Parameter(0.05 * torch.randn(hidden))
+        self.gains = nn.Parameter(torch.zeros(hidden, 4))
+        self.last = nn.Parameter(0.05 * torch.randn(hidden, 1))
 
     def forward(self, *u: Tensor) -> Tensor:
-        return (self.last @ torch.tanh(self.first @ torch.stack(u).flatten(1))).view_as(u[0])
+        signs, hop, answer, _ = u
+        pairs = ((hop, answer), (answer, answer), (signs, hop), (signs, answer))
+        means = torch.stack([(a * b).mean(-1) for a, b in pairs])
+        gains = 1 + torch.tanh(self.gains @ means.flatten(1))  # (hidden, M)
+        units = torch.tanh(self.first @ torch.stack(u).flatten(1)).unflatten(1, (-1, signs.shape[-1]))
+        return ((self.last * gains).unsqueeze(-1) * units).sum(0).view_as(signs)
 
 
 class HopEnergy(nn.Module):

@@ -86,13 +86,12 @@ def slot_scores(code: Tensor, slots: Tensor, price: Tensor, power: Tensor) -> Te
 
 
 class CodedSlotEnergy(nn.Module):
-    """The same for codes, which may be shorter than patterns (chapter 5).
+    """The same where slots hold codes, which may be shorter than patterns (chapter 5).
 
-    ``E(x) = ½‖s − y‖² − a/β · log Σⱼ exp(β κⱼ)``. The second term, misfit of code and slot, has the scores κⱼ of
-    :class:`SlotEnergy` with the code ``e = encoder(x)`` in the place of s. The first one is the misfit of x and what it
-    reminds of, ``y = 2 decoder(Σⱼ wⱼ g(‖mⱼ‖²/C) mⱼ) − 1`` with ``w = softmax(β κ)``. The smooth step g is 0 for an
-    empty slot, which reminds of nothing, and 1 for a full one. So writing, with a rate of 1/a, puts the code into an
-    empty slot, and reading goes to the decoded mixture.
+    ``E(x) = ½‖s‖² − 1/β · log Σⱼ exp(β κⱼ)`` with ``κⱼ = gⱼ (yⱼᵀs − c/2 ‖yⱼ‖² (‖s‖²/d)^q) + a (mⱼᵀe − ½‖mⱼ‖²)``. The
+    first part is the score of :class:`SlotEnergy` for the decoded slots ``yⱼ = 2 decoder(mⱼ) − 1``. The smooth step
+    gⱼ of ``‖mⱼ‖²/C`` is 0 for an empty slot, which reminds of nothing, and 1 for a full one. The second part draws the
+    slot that wins to the code ``e = encoder(x)``: at a rate of 1/a, one step puts the code into an empty slot.
 
     Args:
         features: d, the size of a pattern, or its shape S.
@@ -121,8 +120,7 @@ class CodedSlotEnergy(nn.Module):
         beta: float = 100.0,
         price: float = 0.9,
         power: float = 2.0,
-        share: float = 0.2,
-        mixing: float = 1.0,
+        share: float = 0.1,
     ):
         super().__init__()
         self.pattern_shape = as_pattern_shape(features, "features")
@@ -130,23 +128,20 @@ class CodedSlotEnergy(nn.Module):
             encoder, decoder, self.pattern_shape, lambda d: sign_coders(d, width)
         )
         self.memory = MemorySlots(slots, width, scale=0.2)
-        self.log_beta, self.price, self.power, self.log_share, self.log_mixing = _scalars(
-            math.log(beta), price, power, math.log(share), math.log(mixing)
-        )
+        self.log_beta, self.price, self.power, self.log_share = _scalars(math.log(beta), price, power, math.log(share))
 
     def forward(self, x: Tensor) -> Tensor:
         lead = x.shape[: x.dim() - len(self.pattern_shape)]
+        signs = 2 * x.flatten(len(lead)) - 1
         code = self.encoder(x.reshape(-1, *self.pattern_shape)).unflatten(0, lead)
         slots, beta = self.memory(), self.log_beta.exp()
-        scores = slot_scores(code, slots, self.price, self.power)
+        stored = 2 * self.decoder(slots.flatten(0, -2)).reshape(*slots.shape[:-1], -1) - 1
         filled = ((slots.square().mean(-1) - 0.2) / 0.6).clamp(0, 1)
-        filled = (filled.square() * (3 - 2 * filled)).unsqueeze(-2)  # (..., 1, slots)
-        sharp = self.log_mixing.exp() * scores
-        share = (torch.softmax(sharp, -1) * filled).sum(-1, keepdim=True)
-        mixed = torch.softmax(sharp + torch.log(filled + 1e-6), -1) @ slots
-        reminded = share * (2 * self.decoder(mixed.flatten(0, -2)).reshape(*lead, -1) - 1)
-        misfit = 0.5 * (2 * x.flatten(len(lead)) - 1 - reminded).square().sum(-1)
-        return misfit - self.log_share.exp() * torch.logsumexp(beta * scores, -1) / beta
+        filled = filled.square() * (3 - 2 * filled)
+        drawn = code @ slots.mT - 0.5 * slots.square().sum(-1).unsqueeze(-2)
+        scores = filled.unsqueeze(-2) * slot_scores(signs, stored, self.price, self.power)
+        scores = scores + self.log_share.exp() * drawn
+        return 0.5 * signs.square().sum(-1) - torch.logsumexp(beta * scores, -1) / beta
 
 
 class CompressedDenseEnergy(nn.Module):

@@ -10,14 +10,14 @@ from ebmm import datasets, tasks
 from ebmm.energies import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
 from ebmm.experiments.contest import Contestant, Experiment
 from ebmm.experiments.images import image_contestants, small_paper_memory
-from ebmm.experiments.strings import budget, contestants, hopfield_contestants, predictive_memory
+from ebmm.experiments.strings import budget, contestants, hopfield_contestants, network_contestants, predictive_memory
 from ebmm.tasks import Task
 
 
-def contest(name: str, about: str, task: Task, dim: int) -> Experiment:
+def contest(name: str, about: str, task: Task, dim: int, homes: dict[str, str]) -> Experiment:
     """All contestants of chapter 5 at one task, each within d(d+1)/2 floats."""
     about = f"{about}; {budget(dim)} floats"
-    return Experiment(name, about, task, contestants(dim, task.number))
+    return Experiment(name, about, task, contestants(task, dim, homes))
 
 
 def by_name(experiments: Iterable[Experiment]) -> dict[str, Experiment]:
@@ -31,16 +31,23 @@ REDRAWN = by_name(
         f"{dim} bits, {number} patterns, {dim // 2} random bits redrawn (Table 1 {words})",
         Task(tasks.RandomBits(dim), tasks.RedrawBits(dim // 2), number),
         dim,
+        {"ebmm-hop": "redrawn-64-16"} | ({"ebmm-slots": roomy} if number <= dim // 2 else {}),
     )
-    for kind, dim, words, numbers in (
-        ("binary", 128, "of the paper", (16, 32, 48, 64, 96)),
-        ("redrawn-64", 64, "at half the size", (8, 16, 24, 32, 48)),
+    for kind, dim, words, numbers, roomy in (
+        ("binary", 128, "of the paper", (16, 32, 48, 64, 96), "binary-32"),
+        ("redrawn-64", 64, "at half the size", (8, 16, 24, 32, 48), "redrawn-64-16"),
     )
     for number in numbers
 )
 
 OTHER_TASKS = by_name(
-    contest(f"{kind}-{dim}-{number}", f"{dim} bits, {number} patterns, {words}", Task(source, corruption, number), dim)
+    contest(
+        f"{kind}-{dim}-{number}",
+        f"{dim} bits, {number} patterns, {words}",
+        Task(source, corruption, number),
+        dim,
+        {"ebmm-hop": f"{kind}-64-{number * 64 // dim}"},
+    )
     for dim in (64, 128)
     for kind, number, words, source, corruption in (
         ("flipped", dim // 2, "15 % of the bits flipped", tasks.RandomBits(dim), tasks.FlipBits(0.15)),
@@ -53,6 +60,17 @@ OTHER_TASKS = by_name(
             tasks.RedrawBits(dim // 2),
         ),
     )
+)
+
+# Any network as the energy (chapter 4): what is trained on both numbers of strings is tested on each.
+NETWORKS = by_name(
+    Experiment(
+        f"networks-64-{number}",
+        f"64 bits, {number} patterns, 32 random bits redrawn, six networks as the energy; {budget(64)} floats",
+        task := Task(tasks.RandomBits(64), tasks.RedrawBits(32), number),
+        network_contestants(task, 64, "networks-64-16"),
+    )
+    for number in (8, 16)
 )
 
 BLOCK_32, BLOCK_64, BITS_32 = tasks.NoiseBlock(16), tasks.NoiseBlock(32), tasks.NoiseBlock(16, binary=True)
@@ -177,6 +195,7 @@ EXPERIMENTS = {
     ),
     **REDRAWN,
     **OTHER_TASKS,
+    **NETWORKS,
     **IMAGES,
     **LESSONS,
     **TRANSFER,

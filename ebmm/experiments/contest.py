@@ -18,12 +18,16 @@ class Contestant:
         training: keyword arguments of :func:`ebmm.fit`, ``steps`` among them; ``None``: nothing to train.
         clamp: tell the memory which elements of a query are intact.
         start: the contestant of the same experiment whose trained coders this one starts its training with.
+        lessons: what it is trained on, from easy to hard, instead of the experiment's task.
+        home: the experiment in which it is trained, whose weights serve here; ``None``: this one.
     """
 
     build: Callable[[], Any]
     training: dict | None = None
     clamp: bool = False
     start: str | None = None
+    lessons: tuple[Task, ...] = ()
+    home: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ class Experiment:
     test: Task | None = None
     weights: str | None = None
     after: str | None = None
+
+    def home_of(self, contestant: str) -> str:
+        """The experiment whose trained weights of a contestant are evaluated here."""
+        return self.contestants[contestant].home or self.weights or self.name
 
     @property
     def tested(self) -> Task:

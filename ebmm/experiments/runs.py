@@ -44,8 +44,8 @@ def train(
     chosen = experiment.contestants[contestant]
     if chosen.training is None:
         raise ValueError(f"{contestant} of {name} needs no training")
-    if experiment.weights is not None:
-        raise ValueError(f"{name} only tests: train {experiment.weights} instead")
+    if (home := experiment.home_of(contestant)) != name:
+        raise ValueError(f"{name} only tests {contestant}: train it in {home} instead")
     where, out = pick_device(device), Path(out)
     _check_out(out, name, contestant)
     torch.manual_seed(seed)
@@ -62,7 +62,9 @@ def train(
     changes = {option: value for option, value in changes.items() if value is not None}
     settings = chosen.training | changes
     rank, processes = rank_and_processes()
-    history = fit(model, experiment.task, device=device, seed=seed, checkpoint=checkpoint_of(out), **settings)
+    history = fit(
+        model, chosen.lessons or experiment.task, device=device, seed=seed, checkpoint=checkpoint_of(out), **settings
+    )
     training = {
         "experiment": name,
         "model": contestant,

@@ -8,16 +8,29 @@ that fits. Training settings are those found best for each rival in trials of th
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
+
+from torch import nn
 
 from ebmm.baselines import MANN, DifferentiablePlasticity, KanervaMachine, LSTMMemory, MemoryNetwork
 from ebmm.baselines.mann import rows_and_width
 from ebmm.coders import Decoder, Encoder, packing_coders, sign_coders
 from ebmm.dense import DenseMemory
-from ebmm.energies import CompressedDenseEnergy, GatedRNNEnergy, PredictiveEnergy
+from ebmm.energies import (
+    CodedSlotEnergy,
+    CompressedDenseEnergy,
+    GatedRNNEnergy,
+    HopEnergy,
+    MarginEnergy,
+    PredictiveEnergy,
+    SlotEnergy,
+)
+from ebmm.experiments import networks
 from ebmm.experiments.contest import Contestant
 from ebmm.hopfield import Hopfield
 from ebmm.model import EBMM
+from ebmm.tasks import Task
 
 RULES = ("hebb", "storkey", "pseudo-inverse")
 
@@ -50,6 +63,37 @@ def compressed_dense_memory(dim: int, number: int, coders: Callable = packing_co
 def predictive_memory(dim: int, hidden: int = 128) -> EBMM:
     """The memory of chapter 4: d(d+1)/2 floats written by 5 steps and read by 5."""
     return EBMM(PredictiveEnergy(dim, hidden), gradient_term=False, write_rate=(0.1, 1e-4, 1e-4), read_rate=0.3)
+
+
+def hop_memory(dim: int) -> EBMM:
+    """Several hops through a symmetric memory, all patterns written at once by 6 steps, read by 10."""
+    model = EBMM(
+        HopEnergy(dim), write_steps=6, read_steps=10, reduction="sum", projection="straight-through",
+        non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.08, read_rate=0.075,
+    )  # fmt: skip
+    model.energy_network.memory.requires_grad_(False)  # it starts at 0 for patterns of any size
+    return model
+
+
+def network_memory(dim: int, network: Callable[..., nn.Module] | None, width: int) -> EBMM:
+    """Any network on a memory that works from the start, all patterns written at once by 6 steps, read by 5."""
+    energy = MarginEnergy(dim, network and network(dim, width), width)
+    return EBMM(
+        energy, write_steps=6, read_steps=5, reduction="sum", projection="straight-through",
+        non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.15, read_rate=0.075,
+    )  # fmt: skip
+
+
+def slot_memory(dim: int, number: int) -> EBMM:
+    """A place for each pattern, for its code where room is short; written one by one by one step each, read by 5."""
+    slots, width = slots_and_width(dim, number)
+    coded = width < dim
+    energy = CodedSlotEnergy(dim, slots, width, share=0.5) if coded else SlotEnergy(dim, budget(dim) // dim)
+    rate = 2.0 if coded else 1.0
+    return EBMM(
+        energy, write_steps=1, read_steps=5, sequential=True, projection="straight-through", gradient_term=False,
+        decay_term=False, write_rate=rate, read_rate=0.07,
+    )  # fmt: skip
 
 
 def gated_memory(dim: int, hidden: int, hops: int) -> EBMM:
@@ -85,13 +129,33 @@ def hopfield_contestants(dim: int) -> dict[str, Contestant]:
     return free | {f"{rule}-clamped": Contestant(partial(Hopfield, dim, rule), clamp=True) for rule in RULES}
 
 
-def contestants(dim: int, number: int) -> dict[str, Contestant]:
-    """Every contestant for N patterns of d bits: our entries, the rivals that are trained, those that are not."""
+def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contestant]:
+    """Every contestant at a task with patterns of d bits: EBMMs, the rivals that are trained, those that are not.
+
+    Args:
+        homes: where contestants are trained that serve several experiments, by their names.
+    """
+    number = task.number
     slots, width = slots_and_width(dim, number)
+
+    def lessons(*parts: int) -> tuple[Task, ...]:
+        """The same task for d/8, d/4, 3d/8 ... patterns."""
+        return tuple(replace(task, number=part * dim // 8) for part in parts)
+
     room = min(number, budget(dim) // dim)
     memories = 16 if dim <= 64 else 8
     slotted = {"steps": 2000 if dim <= 64 else 3000, "learning_rate": 5e-3, "memories": memories}
     return {
+        "ebmm-hop": Contestant(
+            partial(hop_memory, dim),
+            {"steps": 3000, "learning_rate": 4e-3, "memories": 8, "clip": 0.5},
+            lessons=lessons(1, 2, 2, 3, 3, 4), home=homes.get("ebmm-hop"),
+        ),
+        "ebmm-slots": Contestant(
+            partial(slot_memory, dim, number),
+            {"steps": 300, "learning_rate": 3e-3, "memories": 4},
+            lessons=lessons(1, 2, 4) if number <= dim // 2 else (), home=homes.get("ebmm-slots"),
+        ),
         # Where each bit has a number of its own there is little to learn.
         "ebmm": Contestant(
             partial(compressed_dense_memory, dim, number),
@@ -118,4 +182,33 @@ def contestants(dim: int, number: int) -> dict[str, Contestant]:
             {"steps": 500 if dim <= 64 else 200, "learning_rate": 3e-3, "memories": memories},
         ),
         "dense": Contestant(partial(DenseMemory, dim, room, beta=2.0, full="overwrite")),
-    } | hopfield_contestants(dim)
+    } | hopfield_contestants(dim)  # fmt: skip
+
+
+NETWORKS = {  # and how many features each gives
+    "margin": (None, 0),
+    "perceptron": (networks.Perceptron, 128),
+    "residual": (networks.ResidualPerceptron, 128),
+    "gated": (networks.GatedRecurrent, 128),
+    "attention": (networks.BitAttention, 32),
+    "convolution": (networks.Convolution, 32),
+    "mixture": (networks.Mixture, 256),
+}
+
+
+def network_contestants(task: Task, dim: int, home: str) -> dict[str, Contestant]:
+    """Any network as the energy: the memory that all start from, and six networks on it."""
+    lessons = tuple(replace(task, number=part * dim // 8) for part in (1, 2, 2, 3))
+    return {
+        name: Contestant(
+            partial(network_memory, dim, network, width),
+            {"steps": STEPS[name], "learning_rate": 2e-3, "memories": 8, "clip": 0.5}, lessons=lessons, home=home,
+        )
+        for name, (network, width) in NETWORKS.items()
+    }  # fmt: skip
+
+
+STEPS = {  # of meta-training, as many as take at most half an hour of one core
+    "margin": 2000, "perceptron": 8000, "residual": 6000, "gated": 5000, "attention": 1500, "convolution": 3000,
+    "mixture": 7000,
+}  # fmt: skip

@@ -66,22 +66,30 @@ def load_contestant(name: str, contestant: str, path: str | os.PathLike | None =
         if path is not None:
             raise ValueError(f"{contestant} of {name} needs no training and takes no weights: leave out {path}")
         return model, {}
+    home = experiment.home_of(contestant)
     if path is None and not is_ready(name, contestant):
         raise ValueError(
             f"no weights of {contestant} for {name} are shipped: train it with "
-            f"python -m ebmm train {experiment.weights or name} --model {contestant}, and name the file that it writes"
+            f"python -m ebmm train {home} --model {contestant}, and name the file that it writes"
         )
     path = files.data_path(shipped_name(name, contestant)) if path is None else Path(path)
     refused = f"{path} does not hold weights of {contestant} for {name}"
-    tensors, training, coders = _read(path, name, [contestant], refused)
+    tensors, training, coders = _read(path, home, [contestant], refused)
     if coders is not None:
         beside = _coders_beside(path, coders)
-        tensors |= _named_as_in(model, _read(beside, name, list(experiment.contestants), refused)[0])
+        tensors |= _named_as_in(model, _read(beside, home, list(experiment.contestants), refused)[0])
+    if isinstance(model, EBMM) and home != name and not any(p.requires_grad for p in _starts(model).values()):
+        tensors |= _starts(model)  # a start that is not learned may be one of another size
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         raise ValueError(f"{refused}: {textwrap.shorten(str(error), 240)}") from error
     return model.eval(), training
+
+
+def _starts(model: EBMM) -> dict[str, nn.Parameter]:
+    """The start values of the memory, by their names in the whole model."""
+    return {f"energy_network.{name}": model.energy_network.get_parameter(name) for name in model.writable}
 
 
 def owner_of(path: str | os.PathLike, name: str) -> str:
@@ -102,7 +110,7 @@ def is_ready(name: str, contestant: str) -> bool:
 
 def shipped_name(name: str, contestant: str) -> str:
     """The weights of a contestant, as :func:`ebmm.files.data_path` knows them."""
-    return f"checkpoints/{find(name)[0].weights or name}-{contestant}.safetensors"
+    return f"checkpoints/{find(name)[0].home_of(contestant)}-{contestant}.safetensors"
 
 
 def _read(path: Path, name: str, contestants: list[str], refused: str) -> tuple[dict[str, Tensor], dict, dict | None]:
