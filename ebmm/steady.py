@@ -13,7 +13,7 @@ from torch import Tensor, nn
 RECENT = 100  # gradient norms that a new one is compared with
 OUTLIER = 10.0  # times their median
 LOOK = 25  # steps between two looks at the loss
-SMOOTH = 0.98  # of the running loss
+WINDOW = 50  # steps that the running loss is an average over
 GOOD, COLLAPSED = 1.3, 2.5  # times the least running loss
 
 
@@ -36,14 +36,14 @@ class Steady:
     Example:
         >>> model = nn.Linear(2, 1)
         >>> steady = Steady(model, torch.optim.AdamW(model.parameters()), averaging=0.99)
-        >>> steady.accepts(loss=1.0, norm=0.5), steady.accepts(loss=math.nan, norm=0.5), steady.skipped
-        (True, False, 1)
+        >>> [steady.accepts(loss, norm=0.5) for loss in (1.0, math.nan)], steady.skipped
+        ([True, False], 1)
     """
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, averaging: float):
         self.model, self.optimiser, self.averaging = model, optimiser, averaging
-        self.skipped = self.skipped_in_a_row = self.returns = self.seen = 0
-        self.factor, self.running, self.least = 1.0, math.nan, math.inf
+        self.skipped = self.skipped_in_a_row = self.returns = self.seen = self.heard = 0
+        self.factor, self.running, self.least = 1.0, 0.0, math.inf
         self.norms: list[float] = []
         self.kept, self.average = self._weights(), self._weights()
 
@@ -64,17 +64,18 @@ class Steady:
 
     def new_lesson(self) -> None:
         """Losses are other ones from here on."""
-        self.running, self.least = math.nan, math.inf
+        self.heard, self.running, self.least = 0, 0.0, math.inf
 
     @torch.no_grad()
     def after(self, loss: float) -> None:
         """Look at the model after a step of this loss."""
         if math.isfinite(loss):
-            self.running = loss if math.isnan(self.running) else SMOOTH * self.running + (1 - SMOOTH) * loss
+            self.heard += 1
+            self.running += (loss - self.running) / min(self.heard, WINDOW)
         self.seen += 1
         share = min(self.averaging, self.seen / (self.seen + 10))
         torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - share)
-        if self.seen % LOOK:
+        if self.seen % LOOK or self.heard < WINDOW:  # few losses say little
             return
         if self.running > COLLAPSED * self.least:
             self._give(self.kept)
@@ -97,7 +98,7 @@ class Steady:
 
     def state_dict(self) -> dict[str, Any]:
         """What the next step depends on."""
-        names = ("skipped", "skipped_in_a_row", "returns", "seen", "factor", "running", "least", "norms")
+        names = ("skipped", "skipped_in_a_row", "returns", "seen", "heard", "factor", "running", "least", "norms")
         return {name: copy.copy(getattr(self, name)) for name in (*names, "kept", "average")}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

@@ -65,6 +65,14 @@ def test_a_new_lesson_is_no_collapse():
     assert steady.returns == 0 and steady.factor == 1.0
 
 
+def test_an_easy_first_batch_is_no_measure_for_those_that_follow():
+    steady, _ = watched()
+    steady.after(0.01)
+    for _ in range(8 * LOOK):
+        steady.after(5.0)
+    assert steady.returns == 0
+
+
 def test_the_average_follows_the_weights_and_is_what_a_run_ends_with():
     steady, model = watched(averaging=0.9)
     for value in range(1, 201):
