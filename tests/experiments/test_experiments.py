@@ -643,3 +643,35 @@ def test_entering_leaves_the_random_numbers_of_the_caller_alone():
     assert torch.equal(torch.rand(4), wanted)
     with pytest.raises(ValueError, match="no experiment 'nothing'"):
         enter("nothing", "mine", Echo(0))
+
+
+# Weights that serve several experiments
+
+
+def test_weights_are_trained_at_home_and_serve_patterns_of_another_size(tmp_path):
+    out = tmp_path / "hop.safetensors"
+    train("redrawn-64-16", "ebmm-hop", out, steps=1, memories=2, device="cpu", progress=False)
+    trained, training = load_contestant("redrawn-64-16", "ebmm-hop", out)
+    larger, same = load_contestant("binary-32", "ebmm-hop", out)
+    assert training == same and training["experiment"] == "redrawn-64-16"
+    for name, weight in larger.named_parameters():
+        if name == "energy_network.memory.weight":
+            assert weight.shape == (8256,) and not weight.any()
+        else:
+            assert torch.equal(weight, trained.get_parameter(name)), name
+
+
+def test_where_weights_come_from_elsewhere_nothing_is_trained(tmp_path):
+    with pytest.raises(ValueError, match="binary-32 only tests ebmm-hop: train it in redrawn-64-16 instead"):
+        train("binary-32", "ebmm-hop", tmp_path / "hop.safetensors", device="cpu")
+
+
+def test_weights_at_home_are_those_of_the_start_that_was_learned(tmp_path):
+    out = tmp_path / "slots.safetensors"
+    train("redrawn-64-16", "ebmm-slots", out, steps=1, memories=2, device="cpu", progress=False)
+    home, away = (load_contestant(name, "ebmm-slots", out)[0] for name in ("redrawn-64-16", "redrawn-64-32"))
+    assert same_start(home, away)
+
+
+def same_start(first, second):
+    return torch.equal(first.initial_memory(1)["memory.weight"], second.initial_memory(1)["memory.weight"])
