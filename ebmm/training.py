@@ -73,7 +73,7 @@ def fit(
             ``model.load_state_dict(torch.load(checkpoint)["model"])``.
         max_skipped, progress: stop after so many skipped steps in a row; show a bar with loss and error.
         averaging: the model is left with a moving average of its weights, of which each step keeps this share; 0: none.
-        late: weigh the k-th read iterate by k in the loss, instead of all alike: :func:`ebmm.reconstruction_loss`.
+        late: weigh the k-th read iterate by k in the loss: :func:`ebmm.gradients.reconstruction_loss`.
         precision: of products and convolutions: ``"float32"``, ``"tf32"`` (CUDA rounds inputs to 11 bits) or
             ``"bfloat16"`` (inputs and results have 8 bits). Smooth energies keep the meta-gradient's direction (cosine
             above 0.999 and 0.998) and its norm within 1 %. Not where writing chooses one slot

@@ -248,7 +248,7 @@ def test_wheel_carries_the_data_and_loads_it(tmp_path):
     assert {"ebmm/py.typed", "ebmm/data/digits.npz", "ebmm/data/registry.txt"} <= set(names)
     assert {f"ebmm/chapters/{chapter}.ipynb" for chapter in CHAPTERS} <= set(names)
     assert wheel.stat().st_size < 20e6
-    assert "ebmm/data/checkpoints/redrawn-64-48-ebmm.safetensors" in names
+    assert "ebmm/data/checkpoints/redrawn-64-48-ebmm-slots.safetensors" in names
     assert not [name for name in names if "binary-" in name and name.endswith(".safetensors")]
 
     installed = tmp_path / "installed"

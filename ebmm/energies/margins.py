@@ -45,7 +45,7 @@ class MarginEnergy(nn.Module):
     Args:
         features: d, size of a pattern.
         network: f, a module that maps s and M s, both (..., d), to (..., width), such as those of
-            :mod:`ebmm.experiments.networks`. ``None``: the classical memory alone.
+            ``ebmm.experiments.networks``. ``None``: the classical memory alone.
         width: how many features f gives.
 
     Shape:
