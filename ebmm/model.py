@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ebmm.descent import inverse_softplus, never_growing, recordable, velocity_after
 from ebmm.given import kind, real, whole
 from ebmm.memory import Memory, check_memory, check_points
 from ebmm.network import energies, takes_a_batch, writable_names
@@ -117,9 +118,9 @@ class EBMM(nn.Module):
         self._plain_attention, self._tried = False, set[tuple]()
 
         # Softplus of these are the write rates, (T, terms, layers); one for each layer, term and step.
-        start = torch.tensor([_inverse_softplus(rate) for rate in _rates("write_rate", write_rate, len(TERMS))])
+        start = torch.tensor([inverse_softplus(rate) for rate in _rates("write_rate", write_rate, len(TERMS))])
         self.raw_write_rates = nn.Parameter(start[None, :, None].repeat(self.write_steps, 1, len(layers)))
-        raw_read_rate = _inverse_softplus(*_rates("read_rate", read_rate, 1))
+        raw_read_rate = inverse_softplus(*_rates("read_rate", read_rate, 1))
         self.raw_read_rate = nn.Parameter(torch.tensor(raw_read_rate))
         # With non-increasing steps these are the logits of γ⁽ᵏ⁾/γ⁽ᵏ⁻¹⁾; else the free step sizes.
         later = 3.0 if non_increasing else raw_read_rate
@@ -227,10 +228,8 @@ class EBMM(nn.Module):
         self, keep: bool, x: Tensor, velocity: Tensor, weights: Weights, static: Weights, rate: Tensor, momentum: Tensor
     ) -> tuple[Tensor, ...]:
         """One step down the energy from where the momentum leads, and the velocity after it."""
-        ahead = x + momentum * velocity
-        ahead = ahead if ahead.requires_grad and keep else ahead.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(self._energy(ahead, weights | static).sum(), ahead, create_graph=keep)
-        velocity = momentum * velocity - rate * slope
+        energy = partial(self._energy, weights=weights | static)
+        velocity = velocity_after(energy, x, velocity, rate, momentum, keep)
         return self._project(x + velocity), velocity
 
     def _project(self, x: Tensor) -> Tensor:
@@ -256,7 +255,7 @@ class EBMM(nn.Module):
         (low, high), like = self.box or (None, None), network.get_parameter(self.writable[0])
         batch = next((len(weight) for weight in weights.values()), None)
         check_points(x, self.pattern_shape, name, low, high, like, batch)
-        x = _recordable(x)
+        x = recordable(x)
         key = x.shape[2:], twice, *(module.training for module in network.modules())
         if key not in self._tried:
             with torch.autocast(x.device.type, enabled=False):
@@ -264,7 +263,7 @@ class EBMM(nn.Module):
                     network, self.writable, x, self.box, self._batched, twice
                 )
             self._tried.add(key)
-        return x, {name: _recordable(weight) for name, weight in weights.items()}
+        return x, {name: recordable(weight) for name, weight in weights.items()}
 
     @property
     def memory_floats(self) -> int:
@@ -286,7 +285,7 @@ class EBMM(nn.Module):
         """Step sizes γ⁽ᵏ⁾ of reading, positive, (K,)."""
         first = F.softplus(self.raw_read_rate)[None]
         if self.non_increasing:
-            return torch.cat([first, first * torch.cumprod(torch.sigmoid(self.raw_read_rates), 0)])
+            return never_growing(first, self.raw_read_rates)
         return torch.cat([first, F.softplus(self.raw_read_rates)])
 
     def momentum_rates(self) -> Tensor:
@@ -311,11 +310,6 @@ class EBMM(nn.Module):
         return {name: p for name, p in self.energy_network.named_parameters() if name not in self.writable}
 
 
-def _recordable(tensor: Tensor) -> Tensor:
-    """The tensor, or a copy of one that was made under ``torch.inference_mode()`` and takes part in no gradient."""
-    return tensor.clone() if tensor.is_inference() else tensor
-
-
 def _box(box) -> tuple[float, float]:
     numbers = [float(number) for number in box] if hasattr(box, "__len__") else []
     if len(numbers) != 2 or not numbers[0] < numbers[1]:
@@ -331,7 +325,3 @@ def _rates(name: str, given, number: int) -> list[float]:
         each = f" or one for each of {TERMS}" if number > 1 else ""
         raise ValueError(f"{name} must be a positive number{each}, got {given!r}")
     return rates
-
-
-def _inverse_softplus(value: float) -> float:
-    return math.log(math.expm1(value)) if value < 30 else value + math.log1p(-math.exp(-value))

@@ -73,8 +73,9 @@ class Steady:
             self.heard += 1
             self.running += (loss - self.running) / min(self.heard, WINDOW)
         self.seen += 1
-        share = min(self.averaging, self.seen / (self.seen + 10))
-        torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - share)
+        if self.averaging:
+            share = min(self.averaging, self.seen / (self.seen + 10))
+            torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - share)
         if self.seen % LOOK or self.heard < WINDOW:  # few losses say little
             return
         if self.running > COLLAPSED * self.least:

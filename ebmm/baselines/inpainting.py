@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ebmm.baselines.rival import OneSlotEach
 from ebmm.coders.images import as_planes
+from ebmm.descent import inverse_softplus, never_growing, recordable, velocity_after
 from ebmm.memory import Memory, check_counts
 
 CELL = 4  # pixels along a side of the cells that are compared when an image reminds of another
@@ -88,7 +89,7 @@ class InpaintingMemory(OneSlotEach):
 
         # Softplus of the first is the first step size; the others are the logits of γ⁽ᵏ⁾/γ⁽ᵏ⁻¹⁾ and of the momenta's.
         self.read_steps = read_steps
-        self.raw_read_rate = nn.Parameter(torch.tensor(math.log(math.expm1(read_rate))))
+        self.raw_read_rate = nn.Parameter(torch.tensor(inverse_softplus(read_rate)))
         self.raw_read_rates = nn.Parameter(torch.full((read_steps - 1,), 3.0))
         self.raw_momentum = nn.Parameter(torch.tensor([-1.0, *[3.0] * (read_steps - 1)])[: read_steps - 1])
 
@@ -100,8 +101,7 @@ class InpaintingMemory(OneSlotEach):
 
     def read_rates(self) -> Tensor:
         """Step sizes γ⁽ᵏ⁾ of reading, positive and never growing, (K,)."""
-        first = F.softplus(self.raw_read_rate)[None]
-        return torch.cat([first, first * torch.cumprod(torch.sigmoid(self.raw_read_rates), 0)])
+        return never_growing(F.softplus(self.raw_read_rate)[None], self.raw_read_rates)
 
     def momentum_rates(self) -> Tensor:
         """Momentum of each read step, in [0, 1) and never growing, (K,); the first is 0, since nothing moves yet."""
@@ -111,14 +111,10 @@ class InpaintingMemory(OneSlotEach):
         keep = torch.is_grad_enabled()
         stored = self._decoded(held["slots"]).flatten(2)
         with torch.inference_mode(False):  # which also enables gradients
-            # What was made under inference_mode takes part in no gradient; a copy of it does.
-            x, stored = (tensor.clone() if tensor.is_inference() else tensor for tensor in (query, stored))
+            x, stored = recordable(query), recordable(stored)
             velocity, iterates = torch.zeros_like(x), []
             for rate, momentum in zip(self.read_rates(), self.momentum_rates(), strict=True):
-                ahead = x + momentum * velocity
-                ahead = ahead if ahead.requires_grad and keep else ahead.detach().requires_grad_()
-                (slope,) = torch.autograd.grad(self._energy(ahead, stored).sum(), ahead, create_graph=keep)
-                velocity = momentum * velocity - rate * slope
+                velocity = velocity_after(partial(self._energy, stored=stored), x, velocity, rate, momentum, keep)
                 x = (x + velocity).clamp(0, 1)
                 if not keep:
                     x, velocity = x.detach(), velocity.detach()

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ebmm.descent import inverse_softplus
 from ebmm.layers import MemorySymmetric, beside_points
 from ebmm.memory import check_counts
 
@@ -27,9 +28,9 @@ def margin_misfit(signs: Tensor, from_others: Tensor, sharpness: Tensor) -> Tens
     return F.softplus(sharpness * (1 - signs * from_others)).sum(-1) / sharpness
 
 
-def inverse_softplus(value: float, *shape: int) -> nn.Parameter:
+def positive(start: float, *shape: int) -> nn.Parameter:
     """A parameter whose softplus starts as this value."""
-    return nn.Parameter(torch.full(shape, math.log(math.expm1(value))))
+    return nn.Parameter(torch.full(shape, inverse_softplus(start)))
 
 
 class MarginEnergy(nn.Module):
@@ -63,7 +64,7 @@ class MarginEnergy(nn.Module):
         super().__init__()
         self.pattern_shape = (features,)
         self.memory = MemorySymmetric(features)
-        self.raw_weight, self.raw_sharpness = inverse_softplus(1.0), inverse_softplus(2.0)
+        self.raw_weight, self.raw_sharpness = positive(1.0), positive(2.0)
         self.network, self.head = network, nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
@@ -141,8 +142,8 @@ class HopEnergy(nn.Module):
         self.networks = nn.ModuleList(network() for _ in range(hops))
         self.skips = nn.Parameter(torch.tensor([0.0, 0.0, 1.0, 0.0]).repeat(hops, 1))
         self.bounds = nn.Parameter(torch.full((hops,), 1.2))  # c
-        self.raw_weight, self.raw_weights = inverse_softplus(1.0), inverse_softplus(0.1, hops)  # a
-        self.raw_sharpness = inverse_softplus(2.0)  # b
+        self.raw_weight, self.raw_weights = positive(1.0), positive(0.1, hops)  # a
+        self.raw_sharpness = positive(2.0)  # b
 
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1

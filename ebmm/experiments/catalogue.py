@@ -62,16 +62,15 @@ OTHER_TASKS = by_name(
     )
 )
 
-# Any network as the energy (chapter 4): what is trained on both numbers of strings is tested on each.
-NETWORKS = by_name(
-    Experiment(
-        f"networks-64-{number}",
-        f"64 bits, {number} patterns, 32 random bits redrawn, six networks as the energy; {budget(64)} floats",
-        task := Task(tasks.RandomBits(64), tasks.RedrawBits(32), number),
-        network_contestants(task, 64, "networks-64-16"),
-    )
-    for number in (8, 16)
-)
+
+def networks_contest(number: int) -> Experiment:
+    """Any network as the energy (chapter 4): what is trained on several numbers of strings is tested on one."""
+    task = Task(tasks.RandomBits(64), tasks.RedrawBits(32), number)
+    about = f"64 bits, {number} patterns, 32 random bits redrawn, six networks as the energy; {budget(64)} floats"
+    return Experiment(f"networks-64-{number}", about, task, network_contestants(task, 64, "networks-64-16"))
+
+
+NETWORKS = by_name(map(networks_contest, (8, 16)))
 
 BLOCK_32, BLOCK_64, BITS_32 = tasks.NoiseBlock(16), tasks.NoiseBlock(32), tasks.NoiseBlock(16, binary=True)
 

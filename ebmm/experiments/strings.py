@@ -123,6 +123,11 @@ def hopfield_contestants(dim: int) -> dict[str, Contestant]:
     return free | {f"{rule}-clamped": Contestant(partial(Hopfield, dim, rule), clamp=True) for rule in RULES}
 
 
+def lessons(task: Task, dim: int, *parts: int) -> tuple[Task, ...]:
+    """The same task for so many eighths of d patterns each."""
+    return tuple(replace(task, number=part * dim // 8) for part in parts)
+
+
 def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contestant]:
     """Every contestant at a task with patterns of d bits: EBMMs, the rivals that are trained, those that are not.
 
@@ -132,10 +137,6 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
     number = task.number
     slots, width = slots_and_width(dim, number)
 
-    def lessons(*parts: int) -> tuple[Task, ...]:
-        """The same task for d/8, d/4, 3d/8 ... patterns."""
-        return tuple(replace(task, number=part * dim // 8) for part in parts)
-
     room = min(number, budget(dim) // dim)
     memories = 16 if dim <= 64 else 8
     slotted = {"steps": 2000 if dim <= 64 else 3000, "learning_rate": 5e-3, "memories": memories}
@@ -143,14 +144,14 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
         "ebmm-hop": Contestant(
             partial(hop_memory, dim),
             {"steps": 2500, "learning_rate": 4e-3, "memories": 8, "clip": 0.5, "late": True},
-            lessons=lessons(1, 2, 2, 3, 3, 4), home=homes.get("ebmm-hop"),
+            lessons=lessons(task, dim, 1, 2, 2, 3, 3, 4), home=homes.get("ebmm-hop"),
         ),
         "ebmm-slots": Contestant(
             partial(slot_memory, dim, number),
             # Short codes are decoded at each step of writing, which takes seconds an update.
             {"learning_rate": 1e-3, "late": True}
             | ({"steps": 100, "memories": 2} if width < dim else {"steps": 600, "memories": 8}),
-            lessons=lessons(1, 2, 4) if number <= dim // 2 else (), home=homes.get("ebmm-slots"),
+            lessons=lessons(task, dim, 1, 2, 4) if number <= dim // 2 else (), home=homes.get("ebmm-slots"),
         ),
         "ebmm-predictive": Contestant(partial(predictive_memory, dim), {"steps": 3000, "learning_rate": 2e-3}),
         "ebmm-gated": Contestant(partial(gated_memory, dim, 2 * dim, 3), {"steps": 3000, "learning_rate": 4e-3}),
@@ -172,31 +173,24 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
     } | hopfield_contestants(dim)  # fmt: skip
 
 
-NETWORKS = {  # and how many features each gives
-    "margin": (None, 0),
-    "perceptron": (networks.Perceptron, 128),
-    "residual": (networks.ResidualPerceptron, 128),
-    "gated": (networks.GatedRecurrent, 128),
-    "attention": (networks.BitAttention, 32),
-    "convolution": (networks.Convolution, 32),
-    "mixture": (networks.Mixture, 256),
+NETWORKS = {  # features that each gives, and steps of meta-training, as many as take at most half an hour of one core
+    "margin": (None, 0, 2000),
+    "perceptron": (networks.Perceptron, 128, 8000),
+    "residual": (networks.ResidualPerceptron, 128, 6000),
+    "gated": (networks.GatedRecurrent, 128, 5000),
+    "attention": (networks.BitAttention, 32, 1500),
+    "convolution": (networks.Convolution, 32, 3000),
+    "mixture": (networks.Mixture, 256, 7000),
 }
 
 
 def network_contestants(task: Task, dim: int, home: str) -> dict[str, Contestant]:
     """Any network as the energy: the memory that all start from, and six networks on it."""
-    lessons = tuple(replace(task, number=part * dim // 8) for part in (1, 2, 2, 3))
     return {
         name: Contestant(
             partial(network_memory, dim, network, width),
-            {"steps": STEPS[name], "learning_rate": 2e-3, "memories": 8, "clip": 0.5, "late": True},
-            lessons=lessons, home=home,
+            {"steps": steps, "learning_rate": 2e-3, "memories": 8, "clip": 0.5, "late": True},
+            lessons=lessons(task, dim, 1, 2, 2, 3), home=home,
         )
-        for name, (network, width) in NETWORKS.items()
+        for name, (network, width, steps) in NETWORKS.items()
     }  # fmt: skip
-
-
-STEPS = {  # of meta-training, as many as take at most half an hour of one core
-    "margin": 2000, "perceptron": 8000, "residual": 6000, "gated": 5000, "attention": 1500, "convolution": 3000,
-    "mixture": 7000,
-}  # fmt: skip

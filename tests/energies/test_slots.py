@@ -46,12 +46,18 @@ def test_the_coded_energy_is_its_formula():
         scores.append(g * full + share * (m @ e - 0.5 * m @ m))
     expected = 0.5 * s @ s - torch.logsumexp(beta * torch.stack(scores), 0) / beta
     torch.testing.assert_close(energy(x), expected)
-    assert [round(float(v), 6) for v in (filled(0.2), filled(0.8))] == [0.0, 1.0]
 
 
-def filled(square):
-    part = min(max((square - 0.2) / 0.6, 0), 1)
-    return part**2 * (3 - 2 * part)
+def test_an_empty_slot_reminds_of_nothing():
+    torch.manual_seed(0)
+    energy = CodedSlotEnergy(6, 3, 4).double()  # all slots are empty at first
+    x = torch.rand(5, 6).double()
+    before = energy(x)
+    energy.decoder = nn.Sequential(nn.Linear(4, 6), nn.Sigmoid()).double()
+    assert torch.equal(energy(x), before)
+    with torch.no_grad():
+        energy.memory.weight[0] = 1.0
+    assert not torch.equal(energy(x)[0], before[0])
 
 
 @pytest.mark.parametrize("coded", [False, True])
