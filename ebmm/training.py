@@ -45,6 +45,7 @@ def fit(
     max_skipped: int = 20,
     averaging: float = 0.99,
     late: bool = False,
+    joining: float = 0.0,
     precision: str = "float32",
     progress: bool = True,
     check_gradients: bool | None = None,
@@ -61,8 +62,7 @@ def fit(
     Args:
         model: an :class:`ebmm.EBMM` or any module with ``write``, and ``read`` that gives all iterates on demand. It is
             moved to ``device``, trained in the mode of training, dropout included, and left in that of evaluation.
-        task: or several of one pattern shape, as lessons from easy to hard: they join one after the other, evenly over
-            the first fifth of the steps, and each step draws one of those that have joined. One may be listed twice.
+        task: or several of one pattern shape, as lessons: each step draws one of them. One may be listed twice.
         steps: updates in all. They shape the schedule, so they are the same in all sittings.
         memories: B, memories a step, over all processes.
         learning_rate, weight_decay, clip, warmup: of AdamW, the rate at its peak; the largest norm; steps.
@@ -74,6 +74,7 @@ def fit(
         max_skipped, progress: stop after so many skipped steps in a row; show a bar with loss and error.
         averaging: the model is left with a moving average of its weights, of which each step keeps this share; 0: none.
         late: weigh the k-th read iterate by k in the loss: :func:`ebmm.gradients.reconstruction_loss`.
+        joining: the share of the steps over which lessons join one after the other, evenly; 0: all are there at once.
         precision: of products and convolutions: ``"float32"``, ``"tf32"`` (CUDA rounds inputs to 11 bits) or
             ``"bfloat16"`` (inputs and results have 8 bits). Smooth energies keep the meta-gradient's direction (cosine
             above 0.999 and 0.998) and its norm within 1 %. Not where writing chooses one slot
@@ -106,6 +107,9 @@ def fit(
     averaging = real(averaging, "averaging", 0)
     if averaging >= 1:
         raise ValueError(f"averaging must be from 0 to below 1, got {averaging}")
+    joining = real(joining, "joining", 0)
+    if joining > 1:
+        raise ValueError(f"joining must be from 0 to 1, got {joining}")
     save_every, max_skipped = whole(save_every, "save_every"), whole(max_skipped, "max_skipped")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
@@ -121,15 +125,19 @@ def fit(
     settings = {
         "steps": steps, "memories": memories, "learning_rate": learning_rate, "weight_decay": weight_decay,
         "clip": clip, "warmup": warmup, "seed": seed, "averaging": averaging, "late": bool(late),
-        "precision": precision,
+        "joining": joining, "precision": precision,
     }  # fmt: skip
     steady = Steady(model, optimiser, averaging)
     saved = Checkpoint(checkpoint, settings, task, model, optimiser, steady, generator)
 
+    def joined(step: int) -> int:
+        """How many lessons are there at a step."""
+        return _joined(step, joining * steps, len(lessons))
+
     def draw(step: int) -> Drawn:
         """This process's share of the batch of a step."""
-        joined = _joined(step, steps, len(lessons))
-        chosen = int(torch.randint(joined, (1,), generator=generator)) if joined > 1 else 0
+        number = joined(step)
+        chosen = int(torch.randint(number, (1,), generator=generator)) if number > 1 else 0
         batch = lessons[chosen].sample(memories, generator)
         return Batch(*(tensor.chunk(processes)[rank] for tensor in batch)), generator.get_state()
 
@@ -149,7 +157,7 @@ def fit(
         bar = tqdm(total=steps, initial=begun, disable=not progress or rank > 0, mininterval=1.0)
         with closing(batches), bar:
             for step, (batch, drawn) in enumerate(batches, begun):
-                if _joined(step, steps, len(lessons)) > _joined(step - 1, steps, len(lessons)):
+                if step and joined(step) > joined(step - 1):
                     steady.new_lesson()
                 rate = learning_rate * steady.factor * _schedule(step, steps, warmup)
                 for group in optimiser.param_groups:
@@ -220,9 +228,9 @@ def _check_lessons(lessons: list[Task]) -> None:
         raise ValueError(f"lessons are tasks, at least one, all of one metric, got {lessons}")
 
 
-def _joined(step: int, steps: int, lessons: int) -> int:
-    """How many lessons have joined at a step: all after the first fifth of the steps."""
-    return min(lessons, 1 + max(0, 5 * step * lessons // steps))
+def _joined(step: int, joining: float, lessons: int) -> int:
+    """How many lessons are there at a step, if all are there after this many."""
+    return lessons if step >= joining else max(1, math.ceil(lessons * step / joining))
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:

@@ -167,7 +167,8 @@ def test_the_same_seed_trains_to_the_same_weights_and_another_does_not():
     assert same_weights(states[0], states[1]) and not same_weights(states[0], states[2])
 
 
-def test_lessons_join_one_after_the_other_over_the_first_fifth_of_the_steps():
+def numbers_seen(**options):
+    """How many patterns each of 300 steps wrote, of lessons of 1, 2 and 3."""
     numbers = []
 
     class Notes(Scripted):
@@ -175,8 +176,17 @@ def test_lessons_join_one_after_the_other_over_the_first_fifth_of_the_steps():
             numbers.append(patterns.shape[1])
             return super().write(patterns)
 
-    lessons = [Task(RandomBits(8), FlipBits(0.1), number) for number in (1, 2, 3)]
-    fit(Notes(), lessons, 300, **QUIET)
+    fit(Notes(), [Task(RandomBits(8), FlipBits(0.1), number) for number in (1, 2, 3)], 300, **options, **QUIET)
+    return numbers
+
+
+def test_lessons_are_all_there_from_the_first_step():
+    numbers = numbers_seen()
+    assert set(numbers[:20]) == {1, 2, 3} and min(numbers.count(number) for number in (1, 2, 3)) > 70
+
+
+def test_lessons_join_one_after_the_other_over_a_share_of_the_steps():
+    numbers = numbers_seen(joining=0.2)
     first = [numbers.index(number) for number in (1, 2, 3)]
     assert first[0] == 0 and 20 <= first[1] < 30 and 40 <= first[2] < 55
     late = [numbers[60:].count(number) for number in (1, 2, 3)]
@@ -186,12 +196,12 @@ def test_lessons_join_one_after_the_other_over_the_first_fifth_of_the_steps():
 def test_lessons_resume_to_the_same_numbers(tmp_path):
     lessons = [Task(RandomBits(8), FlipBits(0.1), number) for number in (1, 2)]
     whole, broken = small_model(), small_model()
-    fit(whole, lessons, 12, **QUIET)
+    fit(whole, lessons, 12, joining=0.5, **QUIET)
     stops = [Task(RandomBits(8), Stops(4), 1), lessons[1]]
     with pytest.raises(KeyboardInterrupt):
-        fit(broken, stops, 12, checkpoint=tmp_path / "run", save_every=1, **QUIET)
+        fit(broken, stops, 12, joining=0.5, checkpoint=tmp_path / "run", save_every=1, **QUIET)
     stops[0].corruption.at = -1
-    history = fit(broken, stops, 12, checkpoint=tmp_path / "run", save_every=1, **QUIET)
+    history = fit(broken, stops, 12, joining=0.5, checkpoint=tmp_path / "run", save_every=1, **QUIET)
     assert len(history.rows) == 12 and same_weights(broken.state_dict(), whole.state_dict())
 
 
@@ -206,6 +216,12 @@ def test_lessons_that_are_none_or_of_two_metrics_are_refused(lessons):
 def test_what_is_no_task_among_lessons_is_refused():
     with pytest.raises(TypeError, match="task must be an ebmm.Task"):
         fit(Scripted(), [TASK, "another"], 2, **QUIET)
+
+
+@pytest.mark.parametrize("joining", [-0.1, 1.1])
+def test_lessons_that_would_never_all_join_are_refused(joining):
+    with pytest.raises(ValueError, match="joining"):
+        fit(Scripted(), TASK, 2, joining=joining, **QUIET)
 
 
 @pytest.mark.parametrize("averaging", [1.0, -0.1, 2])
