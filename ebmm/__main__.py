@@ -31,6 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--memories", type=int, help="a step, over all processes, instead of the experiment's own number"
     )
     train.add_argument("--precision", choices=PRECISIONS, help="of products; default: the experiment's own or float32")
+    train.add_argument("--compile", action="store_true", help="compile its gradients: some minutes, then faster")
     train.add_argument("--device", default="auto")
     train.add_argument("--seed", type=int, default=0)
 
@@ -91,7 +92,7 @@ def _train(given: argparse.Namespace) -> None:
     with process_group(given.device):
         history = experiments.train(
             given.name, given.model, out, device=given.device, seed=given.seed, steps=given.steps,
-            memories=given.memories, precision=given.precision,
+            memories=given.memories, precision=given.precision, compile=given.compile or None,
         )  # fmt: skip
         if rank_and_processes()[0] == 0:
             print(f"{len(history.rows)} steps in {history.seconds / 60:.1f} minutes, {history.skipped} skipped: {out}")

@@ -10,21 +10,19 @@ from torch import Tensor
 
 
 def velocity_after(
-    energy: Callable[[Tensor], Tensor], x: Tensor, velocity: Tensor, rate: Tensor, momentum: Tensor, keep: bool
+    slope: Callable[[Tensor], Tensor], x: Tensor, velocity: Tensor, rate: Tensor, momentum: Tensor
 ) -> Tensor:
     """``μ v − γ ∇E(x + μ v)``: the velocity after one step with Nesterov momentum (chapter 2).
 
-    With ``keep`` the step is recorded, so that gradients pass through it.
+    Args:
+        slope: ∇E, for example of :mod:`ebmm.slopes`.
 
     Example:
         >>> x, rest, one = torch.ones(2), torch.zeros(2), torch.tensor(1.0)
-        >>> velocity_after(lambda x: 0.5 * x.square(), x, rest, 0.1 * one, one, keep=False)
+        >>> velocity_after(lambda x: x, x, rest, 0.1 * one, one)
         tensor([-0.1000, -0.1000])
     """
-    ahead = x + momentum * velocity
-    ahead = ahead if ahead.requires_grad and keep else ahead.detach().requires_grad_()
-    (slope,) = torch.autograd.grad(energy(ahead).sum(), ahead, create_graph=keep)
-    return momentum * velocity - rate * slope
+    return momentum * velocity - rate * slope(x + momentum * velocity)
 
 
 def never_growing(first: Tensor, logits: Tensor) -> Tensor:

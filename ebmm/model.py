@@ -20,6 +20,7 @@ from ebmm.given import kind, real, whole
 from ebmm.memory import Memory, check_memory, check_points
 from ebmm.network import energies, takes_a_batch, writable_names
 from ebmm.recompute import recomputed
+from ebmm.slopes import Recorded, Slopes
 from ebmm.trial import check_layers, try_network
 
 TERMS = ("energy", "gradient", "decay")
@@ -116,6 +117,7 @@ class EBMM(nn.Module):
         self._layer = {name: layers.index(owner) for name, owner in zip(self.writable, owners, strict=True)}
         self._batched = all(takes_a_batch(energy, owner, self.writable) for owner in owners)
         self._plain_attention, self._tried = False, set[tuple]()
+        self.slopes: Slopes = Recorded()
 
         # Softplus of these are the write rates, (T, terms, layers); one for each layer, term and step.
         start = torch.tensor([inverse_softplus(rate) for rate in _rates("write_rate", write_rate, len(TERMS))])
@@ -174,29 +176,19 @@ class EBMM(nn.Module):
         self, keep: bool, patterns: Tensor, weights: Weights, static: Weights, initial: Weights, rates: Tensor
     ) -> tuple[Tensor, ...]:
         """One gradient step on the writing loss; ``rates`` is (3, layers)."""
-        # A fresh leaf each step: a leaf shared by all steps would let ∇ₓE differentiate through earlier writes.
-        x = patterns.detach().requires_grad_(self.gradient_term)
-        weights = {
-            name: weight if keep and weight.requires_grad else weight.detach().requires_grad_()
-            for name, weight in weights.items()
-        }
-        leaves = list(weights.values())
-        energy = self._energy(x, weights | static)
-        gradient = partial(torch.autograd.grad, create_graph=keep, materialize_grads=True)
+        of_energy, of_squared = self.slopes.of_weights(
+            self._energy, patterns.detach(), weights, static, self.gradient_term, keep
+        )
         share = 1 / patterns.shape[1] if self.reduction == "mean" else 1.0
-        of_energy = gradient(share * energy.sum(), leaves, retain_graph=True)
-        if self.gradient_term:
-            (slope,) = torch.autograd.grad(energy.sum(), x, create_graph=True)
-            of_squared_slope = gradient(share * slope.square().sum(), leaves)
         updated = []
-        for i, (name, weight) in enumerate(weights.items()):
+        for name, weight in weights.items():
             energy_rate, gradient_rate, decay_rate = rates[:, self._layer[name]]
-            weight = weight - energy_rate * of_energy[i]
+            new = weight - energy_rate * share * of_energy[name]
             if self.gradient_term:
-                weight = weight - gradient_rate * of_squared_slope[i]
+                new = new - gradient_rate * share * of_squared[name]
             if self.decay_term:
-                weight = weight - decay_rate * 2 * (leaves[i] - initial[name])
-            updated.append(weight)
+                new = new - decay_rate * 2 * (weight - initial[name])
+            updated.append(new)
         return tuple(updated)
 
     # Reading
@@ -228,8 +220,8 @@ class EBMM(nn.Module):
         self, keep: bool, x: Tensor, velocity: Tensor, weights: Weights, static: Weights, rate: Tensor, momentum: Tensor
     ) -> tuple[Tensor, ...]:
         """One step down the energy from where the momentum leads, and the velocity after it."""
-        energy = partial(self._energy, weights=weights | static)
-        velocity = velocity_after(energy, x, velocity, rate, momentum, keep)
+        slope = partial(self.slopes.of_points, self._energy, weights=weights | static, keep=keep)
+        velocity = velocity_after(slope, x, velocity, rate, momentum)
         return self._project(x + velocity), velocity
 
     def _project(self, x: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 RECENT = 100  # gradient norms that a new one is compared with
 OUTLIER = 10.0  # times their median
 LOOK = 25  # steps between two looks at the loss
+FEW, MANY = 2, 10  # updates left out between two looks; in a row
 WINDOW = 50  # steps that the running loss is an average over
 GOOD, COLLAPSED = 1.3, 2.5  # times the least running loss
 
@@ -21,9 +22,10 @@ class Steady:
     """Watches the updates of a model.
 
     An update is left out if its loss or gradient is not finite, or its gradient's norm is more than ten times the
-    median of the last hundred. Every 25 steps the running loss is looked at. While it is near its least value,
-    the weights are kept. When it is 2.5 times as large, they come back, the optimiser forgets, and all further steps
-    are half as long. The weights' moving average is what a run ends with.
+    median of the last hundred. Every 25 steps the running loss is looked at. While it is near its least value and
+    updates are hardly left out, the weights are kept. When it is 2.5 times as large, or ten updates in a row are left
+    out, they come back, the optimiser forgets, and all further steps are half as long. The weights' moving average is
+    what a run ends with.
 
     Args:
         model, optimiser: what is trained, with what.
@@ -42,9 +44,10 @@ class Steady:
 
     def __init__(self, model: nn.Module, optimiser: torch.optim.Optimizer, averaging: float):
         self.model, self.optimiser, self.averaging = model, optimiser, averaging
-        self.skipped = self.skipped_in_a_row = self.returns = self.seen = self.heard = 0
+        self.skipped = self.skipped_in_a_row = self.skipped_before = self.returns = self.seen = self.heard = 0
         self.factor, self.running, self.least = 1.0, 0.0, math.inf
         self.norms: list[float] = []
+        self.kept_norms: list[float] = []
         self.kept, self.average = self._weights(), self._weights()
 
     def _weights(self) -> list[Tensor]:
@@ -76,16 +79,26 @@ class Steady:
         if self.averaging:
             share = min(self.averaging, self.seen / (self.seen + 10))
             torch._foreach_lerp_(self.average, list(self.model.parameters()), 1 - share)
-        if self.seen % LOOK or self.heard < WINDOW:  # few losses say little
+        if self.skipped_in_a_row and self.skipped_in_a_row % MANY == 0:
+            self._return()
+        if self.seen % LOOK:
+            return
+        steadily, self.skipped_before = self.skipped - self.skipped_before <= FEW, self.skipped
+        if self.heard < WINDOW:  # few losses say little
             return
         if self.running > COLLAPSED * self.least:
-            self._give(self.kept)
-            self.average = [weight.clone() for weight in self.kept]
-            self.optimiser.state.clear()
-            self.factor, self.returns, self.running, self.norms = self.factor / 2, self.returns + 1, self.least, []
-        elif self.running < GOOD * self.least:
-            self.kept = self._weights()
+            self._return()
+        elif self.running < GOOD * self.least and steadily:
+            self.kept, self.kept_norms = self._weights(), self.norms
         self.least = min(self.least, self.running)
+
+    def _return(self) -> None:
+        """To the weights that were kept."""
+        self._give(self.kept)
+        self.average = [weight.clone() for weight in self.kept]
+        self.optimiser.state.clear()
+        self.factor, self.returns, self.norms = self.factor / 2, self.returns + 1, self.kept_norms
+        self.running = min(self.running, self.least)
 
     def finish(self) -> None:
         """Leave the model with the averaged weights."""
@@ -99,8 +112,11 @@ class Steady:
 
     def state_dict(self) -> dict[str, Any]:
         """What the next step depends on."""
-        names = ("skipped", "skipped_in_a_row", "returns", "seen", "heard", "factor", "running", "least", "norms")
-        return {name: copy.copy(getattr(self, name)) for name in (*names, "kept", "average")}
+        names = (
+            "skipped", "skipped_in_a_row", "skipped_before", "returns", "seen", "heard", "factor", "running", "least",
+            "norms", "kept_norms", "kept", "average",
+        )  # fmt: skip
+        return {name: copy.copy(getattr(self, name)) for name in names}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from there."""

@@ -18,6 +18,7 @@ from ebmm.history import Checkpoint, History
 from ebmm.machine import PRECISIONS, _tf32, dtype_for, pick_device, rank_and_processes
 from ebmm.memory import TrainableMemory
 from ebmm.metrics import errors
+from ebmm.slopes import compiled
 from ebmm.steady import Steady
 from ebmm.tasks import Batch, Task, check_task
 
@@ -46,6 +47,7 @@ def fit(
     averaging: float = 0.99,
     late: bool = False,
     joining: float = 0.0,
+    compile: bool = False,
     precision: str = "float32",
     progress: bool = True,
     check_gradients: bool | None = None,
@@ -75,6 +77,7 @@ def fit(
         averaging: the model is left with a moving average of its weights, of which each step keeps this share; 0: none.
         late: weigh the k-th read iterate by k in the loss: :func:`ebmm.gradients.reconstruction_loss`.
         joining: the share of the steps over which lessons join one after the other, evenly; 0: all are there at once.
+        compile: the gradients that writing and reading take: :class:`ebmm.slopes.Compiled` says when it pays.
         precision: of products and convolutions: ``"float32"``, ``"tf32"`` (CUDA rounds inputs to 11 bits) or
             ``"bfloat16"`` (inputs and results have 8 bits). Smooth energies keep the meta-gradient's direction (cosine
             above 0.999 and 0.998) and its norm within 1 %. Not where writing chooses one slot
@@ -125,8 +128,10 @@ def fit(
     settings = {
         "steps": steps, "memories": memories, "learning_rate": learning_rate, "weight_decay": weight_decay,
         "clip": clip, "warmup": warmup, "seed": seed, "averaging": averaging, "late": bool(late),
-        "joining": joining, "precision": precision,
+        "joining": joining, "compile": bool(compile), "precision": precision,
     }  # fmt: skip
+    if compile and not hasattr(model, "slopes"):
+        raise ValueError(f"only a memory that is written and read by gradients is compiled, not {kind(model)}")
     steady = Steady(model, optimiser, averaging)
     saved = Checkpoint(checkpoint, settings, task, model, optimiser, steady, generator)
 
@@ -143,7 +148,8 @@ def fit(
 
     from tqdm import tqdm
 
-    with saved.sitting(rank == 0), _in_training(model), _tf32(where, precision == "tf32"):
+    quick = compiled(model) if compile else nullcontext()
+    with saved.sitting(rank == 0), _in_training(model), _tf32(where, precision == "tf32"), quick:
         history = saved.load() or History(metric=lessons[0].metric)
         begun, earlier, start = len(history.rows), history.seconds, time.monotonic()
         loss_of = _shared(_Loss(model, where, precision, late), begun, processes, checkpoint)

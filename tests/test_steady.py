@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from ebmm.steady import COLLAPSED, LOOK, Steady
+from ebmm.steady import COLLAPSED, FEW, LOOK, MANY, Steady
 
 
 def watched(averaging=0.0):
@@ -52,6 +52,42 @@ def test_a_collapse_brings_good_weights_back_and_halves_the_steps():
         steady.after(20 * COLLAPSED)
     assert model.weight.unique().item() == 1.0 and not steady.optimiser.state
     assert steady.returns >= 1 and steady.factor == 0.5**steady.returns
+
+
+def leave_out(steady, number):
+    for _ in range(number):
+        assert not steady.accepts(1.0, 100.0)
+        steady.after(1.0)
+
+
+def go_on(steady, number):
+    for _ in range(number):
+        assert steady.accepts(1.0, 1.0)
+        steady.after(1.0)
+
+
+def test_many_updates_left_out_in_a_row_bring_good_weights_back():
+    steady, model = watched()
+    set_to(model, 1.0)
+    go_on(steady, 2 * LOOK)
+    set_to(model, 7.0)
+    leave_out(steady, MANY - 1)
+    assert steady.returns == 0 and model.weight.unique().item() == 7.0
+    leave_out(steady, 1)
+    assert steady.returns == 1 and steady.factor == 0.5 and model.weight.unique().item() == 1.0
+    go_on(steady, 1)
+    assert steady.returns == 1
+
+
+@pytest.mark.parametrize(("number", "kept"), [(FEW, 7.0), (FEW + 1, 1.0)])
+def test_weights_under_which_updates_are_left_out_are_not_kept(number, kept):
+    steady, model = watched()
+    set_to(model, 1.0)
+    go_on(steady, 2 * LOOK)
+    set_to(model, 7.0)
+    leave_out(steady, number)
+    go_on(steady, LOOK - number)
+    assert steady.kept[0].unique().item() == kept
 
 
 def test_a_new_lesson_is_no_collapse():

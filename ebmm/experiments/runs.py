@@ -88,6 +88,7 @@ def _command(name: str, contestant: str, processes: int, options: dict) -> str:
     command += ["-m", "ebmm", "train", name, "--model", contestant]
     for option in ("seed", "device", "out", "steps", "memories", "precision"):
         command += [f"--{option}", str(options[option])] if option in options else []
+    command += ["--compile"] if options.get("compile") else []
     return shlex.join(command)
 
 
