@@ -10,7 +10,14 @@ from ebmm import datasets, tasks
 from ebmm.energies import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
 from ebmm.experiments.contest import Contestant, Experiment
 from ebmm.experiments.images import image_contestants, small_paper_memory
-from ebmm.experiments.strings import budget, contestants, hopfield_contestants, network_contestants, predictive_memory
+from ebmm.experiments.strings import (
+    budget,
+    contestants,
+    hopfield_contestants,
+    network_contestants,
+    predictive_memory,
+    size_contestants,
+)
 from ebmm.tasks import Task
 
 
@@ -38,6 +45,17 @@ REDRAWN = by_name(
         ("redrawn-64", 64, "at half the size", (8, 16, 24, 32, 48), "redrawn-64-16"),
     )
     for number in numbers
+)
+
+SIZES = by_name(
+    Experiment(
+        f"redrawn-{dim}-{eighths * dim // 8}",
+        f"{dim} bits, {eighths * dim // 8} patterns, {dim // 2} random bits redrawn; {budget(dim)} floats",
+        Task(tasks.RandomBits(dim), tasks.RedrawBits(dim // 2), eighths * dim // 8),
+        size_contestants(dim, "redrawn-64-16"),
+    )
+    for dim in (32, 256, 512, 1024)
+    for eighths in (1, 2, 3, 4)
 )
 
 OTHER_TASKS = by_name(
@@ -197,6 +215,7 @@ EXPERIMENTS = {
         | hopfield_contestants(64),
     ),
     **REDRAWN,
+    **SIZES,
     **OTHER_TASKS,
     **NETWORKS,
     **IMAGES,

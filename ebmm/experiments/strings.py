@@ -21,7 +21,6 @@ from ebmm.energies import (
     CodedSlotEnergy,
     GatedRNNEnergy,
     HopEnergy,
-    MarginEnergy,
     PredictiveEnergy,
     SlotEnergy,
 )
@@ -65,11 +64,13 @@ def hop_memory(dim: int) -> EBMM:
 
 
 def network_memory(dim: int, network: Callable[..., nn.Module] | None, width: int) -> EBMM:
-    """Any network on a memory that works from the start, all patterns written at once by 6 steps, read by 5."""
-    energy = MarginEnergy(dim, network and network(dim, width), width)
+    """Any network on hops that work from the start, all patterns written at once by 6 steps, read by 5."""
+    hops = 3
+    beside = network and network(dim, width, parts=hops + 1)
     return EBMM(
-        energy, write_steps=6, read_steps=5, reduction="sum", projection="straight-through",
-        non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.15, read_rate=0.075,
+        HopEnergy(dim, hops, network=None, beside=beside, width=width), write_steps=6, read_steps=5, reduction="sum",
+        projection="straight-through", non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.08,
+        read_rate=0.075,
     )  # fmt: skip
 
 
@@ -171,6 +172,11 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
         ),
         "dense": Contestant(partial(DenseMemory, dim, room, beta=2.0, full="overwrite")),
     } | hopfield_contestants(dim)  # fmt: skip
+
+
+def size_contestants(dim: int, home: str) -> dict[str, Contestant]:
+    """What can be asked at a size that nobody was trained on: hops trained elsewhere, and the rules."""
+    return {"ebmm-hop": Contestant(partial(hop_memory, dim), {"steps": 0}, home=home)} | hopfield_contestants(dim)
 
 
 NETWORKS = {  # features that each gives, and steps of meta-training, as many as take at most half an hour of one core

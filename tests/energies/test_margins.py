@@ -59,6 +59,19 @@ def test_the_hop_energy_is_its_formula():
     torch.testing.assert_close(energy((s + 1) / 2), expected)
 
 
+def test_a_network_beside_the_hops_sees_the_pattern_and_all_of_them():
+    beside = moved(networks.Perceptron(DIM, 5, parts=3)).double()
+    energy = HopEnergy(DIM, hops=2, network=None, beside=beside, width=5).double()
+    energy.memory.weight.data = some_memory(DIM)
+    x, matrix = torch.rand(4, DIM).double(), 2 / math.sqrt(DIM) * full_matrix(energy.memory.weight.data, DIM)
+    alone = energy(x)
+    energy.head.data = torch.randn(5).double()
+    s = 2 * x - 1
+    first = 1.2 * torch.tanh(1.2 * s @ matrix)
+    second = 1.2 * torch.tanh(1.2 * first @ matrix)
+    torch.testing.assert_close(energy(x) - alone, beside(s, first, second) @ energy.head)
+
+
 def test_the_shared_network_is_odd_and_the_same_for_every_bit():
     network = moved(SharedNetwork(3)).double()
     u = torch.randn(4, 2, 5).double()
