@@ -144,7 +144,7 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
     return {
         "ebmm-hop": Contestant(
             partial(hop_memory, dim),
-            {"steps": 2500, "learning_rate": 4e-3, "memories": 8, "clip": 0.5, "late": True},
+            {"steps": 5000, "learning_rate": 3e-3, "memories": 8, "clip": 0.5, "late": True},
             lessons=lessons(task, dim, 1, 2, 2, 3, 3, 4), home=homes.get("ebmm-hop"),
         ),
         "ebmm-slots": Contestant(
@@ -177,6 +177,28 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
 def size_contestants(dim: int, home: str) -> dict[str, Contestant]:
     """What can be asked at a size that nobody was trained on: hops trained elsewhere, and the rules."""
     return {"ebmm-hop": Contestant(partial(hop_memory, dim), {"steps": 0}, home=home)} | hopfield_contestants(dim)
+
+
+def learning_only(build: Callable[[], EBMM], *kinds: str) -> EBMM:
+    """A memory of which only the rates, the start or the static weights are learned: ``kinds`` are some of these."""
+    model = build()
+    for name, parameter in model.named_parameters():
+        of_energy = name.removeprefix("energy_network.")
+        kind = "rates" if of_energy == name else "start" if of_energy in model.writable else "static"
+        parameter.requires_grad_(kind in kinds)
+    return model
+
+
+def part_contestants(task: Task, dim: int, full: dict[str, Contestant]) -> dict[str, Contestant]:
+    """Of each memory in ``full``: nothing learned, the rates alone, the start and the rates, and everything."""
+    parts = {"untrained": (), "rates": ("rates",), "start": ("rates", "start")}
+    made = {}
+    for model, whole in full.items():
+        for part, kinds in parts.items():
+            build = partial(learning_only, whole.build, *kinds)
+            made[f"{model}-{part}"] = replace(whole, build=build, training=whole.training if kinds else None, home=None)
+        made[model] = whole
+    return made
 
 
 NETWORKS = {  # features that each gives, and steps of meta-training, as many as take at most half an hour of one core
