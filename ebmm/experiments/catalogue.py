@@ -15,6 +15,7 @@ from ebmm.experiments.strings import (
     contestants,
     hopfield_contestants,
     network_contestants,
+    part_contestants,
     predictive_memory,
     size_contestants,
 )
@@ -86,6 +87,15 @@ def networks_contest(number: int) -> Experiment:
     task = Task(tasks.RandomBits(64), tasks.RedrawBits(32), number)
     about = f"64 bits, {number} patterns, 32 random bits redrawn, six networks as the energy; {budget(64)} floats"
     return Experiment(f"networks-64-{number}", about, task, network_contestants(task, 64, "networks-64-16"))
+
+
+def parts_contest() -> Experiment:
+    """What each part of meta-learning is worth (chapter 5)."""
+    home = "redrawn-64-16"
+    full = REDRAWN[home].contestants
+    parts = part_contestants({model: full[model] for model in ("ebmm-hop", "ebmm-slots", "ebmm-gated")}, home)
+    about = f"64 bits, 16 patterns, 32 random bits redrawn, what is learned of each memory; {budget(64)} floats"
+    return Experiment("parts-64-16", about, REDRAWN[home].task, parts)
 
 
 NETWORKS = by_name(map(networks_contest, (8, 16)))
@@ -218,6 +228,7 @@ EXPERIMENTS = {
     **SIZES,
     **OTHER_TASKS,
     **NETWORKS,
+    "parts-64-16": parts_contest(),
     **IMAGES,
     **LESSONS,
     **TRANSFER,

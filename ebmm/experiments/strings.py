@@ -49,7 +49,7 @@ def slots_and_width(dim: int, number: int) -> tuple[int, int]:
 
 
 def predictive_memory(dim: int, hidden: int = 128) -> EBMM:
-    """A symmetric matrix that predicts, (4.12) of chapter 4: d(d+1)/2 floats written by 5 steps and read by 5."""
+    """A symmetric matrix that predicts, (4.13) of chapter 4: d(d+1)/2 floats written by 5 steps and read by 5."""
     return EBMM(PredictiveEnergy(dim, hidden), gradient_term=False, write_rate=(0.1, 1e-4, 1e-4), read_rate=0.3)
 
 
@@ -189,26 +189,26 @@ def learning_only(build: Callable[[], EBMM], *kinds: str) -> EBMM:
     return model
 
 
-def part_contestants(task: Task, dim: int, full: dict[str, Contestant]) -> dict[str, Contestant]:
-    """Of each memory in ``full``: nothing learned, the rates alone, the start and the rates, and everything."""
+def part_contestants(full: dict[str, Contestant], home: str) -> dict[str, Contestant]:
+    """Of each memory: nothing learned, the rates alone, the start and the rates, and everything, trained at home."""
     parts = {"untrained": (), "rates": ("rates",), "start": ("rates", "start")}
     made = {}
     for model, whole in full.items():
         for part, kinds in parts.items():
             build = partial(learning_only, whole.build, *kinds)
             made[f"{model}-{part}"] = replace(whole, build=build, training=whole.training if kinds else None, home=None)
-        made[model] = whole
+        made[model] = replace(whole, home=home)
     return made
 
 
 NETWORKS = {  # features that each gives, and steps of meta-training, as many as take at most half an hour of one core
-    "margin": (None, 0, 2000),
-    "perceptron": (networks.Perceptron, 128, 8000),
+    "hops": (None, 0, 3000),
+    "perceptron": (networks.Perceptron, 128, 6000),
     "residual": (networks.ResidualPerceptron, 128, 6000),
-    "gated": (networks.GatedRecurrent, 128, 5000),
+    "gated": (networks.GatedRecurrent, 128, 4000),
     "attention": (networks.BitAttention, 32, 1500),
     "convolution": (networks.Convolution, 32, 3000),
-    "mixture": (networks.Mixture, 256, 7000),
+    "mixture": (networks.Mixture, 256, 6000),
 }
 
 
