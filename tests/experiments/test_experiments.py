@@ -28,7 +28,7 @@ from ebmm.experiments import (
     shipped_rows,
     train,
 )
-from ebmm.experiments.catalogue import OTHER_TASKS, REDRAWN
+from ebmm.experiments.catalogue import NETWORKS, OTHER_TASKS, REDRAWN, SIZES
 from ebmm.experiments.strings import budget
 from ebmm.experiments.weights import save_weights
 from ebmm.files import data_path
@@ -85,6 +85,46 @@ def test_every_trained_contestant_takes_a_step_is_saved_and_scored(model, tmp_pa
     train(home, model, out, steps=1, memories=2, device="cpu")
     row = ready("redrawn-64-8", model, weights=str(out), device="cpu").evaluate(memories=2)
     assert 0 <= row["mean"] <= 64 and row["training"]["steps"] == 1 and row["memory_floats"] <= 2080
+
+
+@pytest.mark.parametrize("model", EXPERIMENTS["networks-64-16"].contestants)
+def test_every_network_takes_a_step_is_saved_and_scored_at_both_loads(model, tmp_path):
+    out = tmp_path / "weights.safetensors"
+    train("networks-64-16", model, out, steps=1, memories=1, device="cpu")
+    for name in NETWORKS:
+        row = ready(name, model, weights=str(out), device="cpu").evaluate(memories=1)
+        assert 0 <= row["mean"] < 16 and row["memory_floats"] == 2080
+
+
+@pytest.mark.parametrize("name", ["redrawn-32-8", "redrawn-256-96"])
+def test_hops_serve_sizes_that_they_were_not_trained_on(name):
+    assert SIZES[name].home_of("ebmm-hop") == "redrawn-64-16" and is_ready(name, "ebmm-hop")
+    errors = {model: ready(name, model).evaluate(memories=5)["mean"] for model in ("ebmm-hop", "pseudo-inverse")}
+    bits = SIZES[name].task.sample(1, torch.Generator()).patterns.shape[-1]
+    assert errors["ebmm-hop"] < 0.1 * bits and errors["ebmm-hop"] < errors["pseudo-inverse"]
+
+
+@pytest.mark.parametrize("model", ["ebmm-hop", "ebmm-slots", "ebmm-gated"])
+def test_parts_learn_only_what_they_are_named_after(model, tmp_path):
+    contestants = EXPERIMENTS["parts-64-16"].contestants
+    learned = {}
+    for part in ("untrained", "rates", "start"):
+        chosen = contestants[f"{model}-{part}"]
+        memory = chosen.build()
+        learned[part] = {name for name, parameter in memory.named_parameters() if parameter.requires_grad}
+        assert (chosen.training is None) == (part == "untrained")
+    start = {f"energy_network.{name}" for name in memory.writable}
+    rates = {name for name, _ in memory.named_parameters() if not name.startswith("energy_network.")}
+    assert learned == {"untrained": set(), "rates": rates, "start": rates | start}
+
+
+def test_of_a_part_nothing_else_moves(tmp_path):
+    out, name = tmp_path / "weights.safetensors", "ebmm-hop-rates"
+    train("parts-64-16", name, out, steps=2, memories=1, learning_rate=1.0, device="cpu")
+    torch.manual_seed(0)
+    fresh = EXPERIMENTS["parts-64-16"].contestants[name].build().state_dict()
+    for key, tensor in load_file(out).items():
+        assert torch.equal(tensor, fresh[key].half()) == key.startswith("energy_network."), key
 
 
 def test_list_shows_experiments_and_models(capsys):
