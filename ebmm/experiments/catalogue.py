@@ -39,11 +39,11 @@ REDRAWN = by_name(
         f"{dim} bits, {number} patterns, {dim // 2} random bits redrawn (Table 1 {words})",
         Task(tasks.RandomBits(dim), tasks.RedrawBits(dim // 2), number),
         dim,
-        {"ebmm-hop": "redrawn-64-16"} | ({"ebmm-slots": roomy} if number <= dim // 2 else {}),
+        {"ebmm-hop": "redrawn-64-16", "ebmm-gated": gated} | ({"ebmm-slots": roomy} if number <= dim // 2 else {}),
     )
-    for kind, dim, words, numbers, roomy in (
-        ("binary", 128, "of the paper", (16, 32, 48, 64, 96), "binary-32"),
-        ("redrawn-64", 64, "at half the size", (8, 16, 24, 32, 48), "redrawn-64-16"),
+    for kind, dim, words, numbers, roomy, gated in (
+        ("binary", 128, "of the paper", (16, 32, 48, 64, 96), "binary-32", "binary-32"),
+        ("redrawn-64", 64, "at half the size", (8, 16, 24, 32, 48), "redrawn-64-16", "networks-64-16"),
     )
     for number in numbers
 )

@@ -155,7 +155,8 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
             lessons=lessons(task, dim, 1, 2, 4) if number <= dim // 2 else (), home=homes.get("ebmm-slots"),
         ),
         "ebmm-predictive": Contestant(partial(predictive_memory, dim), {"steps": 3000, "learning_rate": 2e-3}),
-        "ebmm-gated": Contestant(partial(gated_memory, dim, 2 * dim, 3), {"steps": 3000, "learning_rate": 4e-3}),
+        "ebmm-gated": network_contestant(task, dim, "ebmm-gated", homes.get("ebmm-gated")),
+        "ebmm-paper": Contestant(partial(gated_memory, dim, 2 * dim, 3), {"steps": 3000, "learning_rate": 4e-3}),
         "memory-network": Contestant(partial(MemoryNetwork, dim, slots, width), slotted),
         "memory-network-plain": Contestant(partial(plain_memory_network, dim, number), slotted),
         "mann": Contestant(
@@ -197,28 +198,31 @@ def part_contestants(full: dict[str, Contestant], home: str) -> dict[str, Contes
         for part, kinds in parts.items():
             build = partial(learning_only, whole.build, *kinds)
             made[f"{model}-{part}"] = replace(whole, build=build, training=whole.training if kinds else None, home=None)
-        made[model] = replace(whole, home=home)
+        made[model] = replace(whole, home=whole.home or home)
     return made
 
 
 NETWORKS = {  # features that each gives, and steps of meta-training, as many as take at most half an hour of one core
-    "hops": (None, 0, 3000),
-    "perceptron": (networks.Perceptron, 128, 6000),
-    "residual": (networks.ResidualPerceptron, 128, 6000),
-    "gated": (networks.GatedRecurrent, 128, 4000),
-    "attention": (networks.BitAttention, 32, 1500),
-    "convolution": (networks.Convolution, 32, 3000),
-    "mixture": (networks.Mixture, 256, 6000),
+    "ebmm-hopfield": (None, 0, 3000),
+    "ebmm-perceptron": (networks.Perceptron, 128, 6000),
+    "ebmm-residual": (networks.ResidualPerceptron, 128, 6000),
+    "ebmm-gated": (networks.GatedRecurrent, 128, 4000),
+    "ebmm-attention": (networks.BitAttention, 32, 1500),
+    "ebmm-convolution": (networks.Convolution, 32, 3000),
+    "ebmm-mixture": (networks.Mixture, 256, 6000),
 }
 
 
+def network_contestant(task: Task, dim: int, model: str, home: str | None) -> Contestant:
+    """Any network as the energy, on hops that remember before they are trained."""
+    network, width, steps = NETWORKS[model]
+    return Contestant(
+        partial(network_memory, dim, network, width),
+        {"steps": steps, "learning_rate": 2e-3, "memories": 8, "clip": 0.5, "late": True},
+        lessons=lessons(task, dim, 1, 2, 2, 3), home=home,
+    )  # fmt: skip
+
+
 def network_contestants(task: Task, dim: int, home: str) -> dict[str, Contestant]:
-    """Any network as the energy: the memory that all start from, and six networks on it."""
-    return {
-        name: Contestant(
-            partial(network_memory, dim, network, width),
-            {"steps": steps, "learning_rate": 2e-3, "memories": 8, "clip": 0.5, "late": True},
-            lessons=lessons(task, dim, 1, 2, 2, 3), home=home,
-        )
-        for name, (network, width, steps) in NETWORKS.items()
-    }  # fmt: skip
+    """The hops that all start from, and six networks on them."""
+    return {model: network_contestant(task, dim, model, home) for model in NETWORKS}
