@@ -59,11 +59,7 @@ class Recorded:
 
 
 class Compiled:
-    """By ``torch.func.grad``, compiled: one compilation for each shape of the points at first, then for all.
-
-    It takes one to three minutes on one core, once on a machine, and a compiler of C++ on the CPU. Then gradients
-    take a third to a half of the time where an energy is many small operations. They are the same up to rounding.
-    """
+    """By ``torch.func.grad``, compiled: for the shape of the first points, at the next shape once more for all."""
 
     def __init__(self):
         self.of_weights = torch.compile(self._of_weights)
