@@ -145,7 +145,8 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
         "ebmm-hop": Contestant(
             partial(hop_memory, dim),
             {"steps": 5000, "learning_rate": 3e-3, "memories": 8, "clip": 0.5, "late": True},
-            lessons=lessons(task, dim, 1, 2, 2, 3, 3, 4), home=homes.get("ebmm-hop"),
+            lessons=lessons(task, dim, 1, 2, 2, 3, 3, 4) if number < dim else lessons(task, dim, 2, 4, 8),
+            home=homes.get("ebmm-hop"),
         ),
         "ebmm-slots": Contestant(
             partial(slot_memory, dim, number),
