@@ -64,11 +64,11 @@ def hop_memory(dim: int) -> EBMM:
 
 
 def network_memory(dim: int, network: Callable[..., nn.Module] | None, width: int) -> EBMM:
-    """Any network on hops that work from the start, all patterns written at once by 6 steps, read by 5."""
+    """Any network on hops that work from the start, all patterns written at once by 6 steps, read by 6."""
     hops = 3
     beside = network and network(dim, width, parts=hops + 1)
     return EBMM(
-        HopEnergy(dim, hops, network=None, beside=beside, width=width), write_steps=6, read_steps=5, reduction="sum",
+        HopEnergy(dim, hops, network=None, beside=beside, width=width), write_steps=6, read_steps=6, reduction="sum",
         projection="straight-through", non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.08,
         read_rate=0.075,
     )  # fmt: skip
@@ -208,8 +208,8 @@ NETWORKS = {  # features that each gives, and steps of meta-training, as many as
     "ebmm-perceptron": (networks.Perceptron, 128, 6000),
     "ebmm-residual": (networks.ResidualPerceptron, 128, 6000),
     "ebmm-gated": (networks.GatedRecurrent, 128, 4000),
-    "ebmm-attention": (networks.BitAttention, 32, 1500),
-    "ebmm-convolution": (networks.Convolution, 32, 3000),
+    "ebmm-attention": (networks.BitAttention, 32, 1200),
+    "ebmm-convolution": (networks.Convolution, 32, 2500),
     "ebmm-mixture": (networks.Mixture, 256, 6000),
 }
 
@@ -220,7 +220,7 @@ def network_contestant(task: Task, dim: int, model: str, home: str | None) -> Co
     return Contestant(
         partial(network_memory, dim, network, width),
         {"steps": steps, "learning_rate": 2e-3, "memories": 8, "clip": 0.5, "late": True},
-        lessons=lessons(task, dim, 1, 2, 2, 3), home=home,
+        lessons=lessons(task, dim, 1, 2, 2), home=home,
     )  # fmt: skip
 
 
