@@ -168,8 +168,8 @@ class EBMM(nn.Module):
                 for rates in self.write_rates():
                     updated = self._run(self._write_step, keep, group, dict(memories[-1]), static, initial, rates)
                     written = Memory(dict(zip(self.writable, updated, strict=True)))
+                    written = written if keep else written.detach()
                     memories = [*memories, written] if trajectory else [written]
-            memories = memories if keep else [one.detach() for one in memories]
         return (memories[-1], memories) if trajectory else memories[-1]
 
     def _write_step(

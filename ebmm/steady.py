@@ -83,7 +83,8 @@ class Steady:
             self._return()
         if self.seen % LOOK:
             return
-        steadily, self.skipped_before = self.skipped - self.skipped_before <= FEW, self.skipped
+        steadily = self.skipped - self.skipped_before <= FEW and not self.skipped_in_a_row
+        self.skipped_before = self.skipped
         if self.heard < WINDOW:  # few losses say little
             return
         if self.running > COLLAPSED * self.least:

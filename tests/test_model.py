@@ -434,3 +434,24 @@ def test_wrong_normalisation_is_pointed_out():
         EBMM(nn.Sequential(nn.Linear(6, 6), nn.InstanceNorm1d(3)), ["0"])
     with pytest.raises(ValueError, match="batch normalisation"):
         EBMM(nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)), ["0"])
+
+
+def test_without_gradients_no_step_keeps_the_one_before():
+    """Whole memories that live at once, as autograd would hold them, do not grow with the number of steps."""
+    held = {}
+    for steps in (2, 12):
+        model = EBMM(PredictiveEnergy(DIM), write_steps=steps, gradient_term=False, write_rate=0.01)
+        born, alive = [], []
+        step = model._write_step
+
+        def watched(*inputs, step=step, born=born, alive=alive):
+            alive.append(sum(reference() is not None for reference in born))
+            updated = step(*inputs)
+            born.extend(map(weakref.ref, updated))
+            return updated
+
+        model._write_step = watched
+        with torch.no_grad():
+            model.write(torch.rand(2, 3, DIM))
+        held[steps] = max(alive)
+    assert held[2] == held[12] <= 1

@@ -90,6 +90,15 @@ def test_weights_under_which_updates_are_left_out_are_not_kept(number, kept):
     assert steady.kept[0].unique().item() == kept
 
 
+def test_weights_are_not_kept_while_updates_are_being_left_out():
+    steady, model = watched()
+    set_to(model, 1.0)
+    go_on(steady, 3 * LOOK - FEW)
+    set_to(model, 7.0)
+    leave_out(steady, MANY)
+    assert steady.returns == 1 and model.weight.unique().item() == 1.0
+
+
 def test_a_new_lesson_is_no_collapse():
     steady, model = watched()
     set_to(model, 1.0)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ebmm.descent import inverse_softplus
+from ebmm.given import kind
 from ebmm.layers import MemorySymmetric, beside_points
 from ebmm.memory import check_counts
 
@@ -31,6 +32,11 @@ def margin_misfit(signs: Tensor, from_others: Tensor, sharpness: Tensor) -> Tens
 def positive(start: float, *shape: int) -> nn.Parameter:
     """A parameter whose softplus starts as this value."""
     return nn.Parameter(torch.full(shape, inverse_softplus(start)))
+
+
+def _check_beside(network: nn.Module | None, width: int) -> None:
+    if (network is None) != (width == 0):
+        raise ValueError(f"a network and the width of its features go together, got {kind(network)} and {width}")
 
 
 class MarginEnergy(nn.Module):
@@ -62,6 +68,7 @@ class MarginEnergy(nn.Module):
 
     def __init__(self, features: int, network: nn.Module | None = None, width: int = 0):
         super().__init__()
+        _check_beside(network, width)
         self.pattern_shape = (features,)
         self.memory = MemorySymmetric(features)
         self.raw_weight, self.raw_sharpness = positive(1.0), positive(2.0)
@@ -126,7 +133,7 @@ class HopEnergy(nn.Module):
         network: makes φ, any module that maps these four, each (..., d), to (..., d). ``None``: φ = 0.
         beside: f, a module that maps s and all hops, each (..., d), to (..., width), such as those of
             ``ebmm.experiments.networks``. ``None``: f = 0.
-        width: how many features f gives.
+        width: how many features f gives, 0 without f.
 
     Shape:
         x: (..., d). returns: (...).
@@ -151,6 +158,9 @@ class HopEnergy(nn.Module):
     ):
         super().__init__()
         check_counts(hops=hops)
+        if isinstance(network, nn.Module):
+            raise TypeError("network makes φ, one for each hop: give a class or a function, not a module")
+        _check_beside(beside, width)
         self.pattern_shape = (features,)
         self.memory = MemorySymmetric(features)
         self.networks = nn.ModuleList(network() for _ in range(hops)) if network else [None] * hops

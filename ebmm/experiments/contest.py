@@ -18,7 +18,7 @@ class Contestant:
         training: keyword arguments of :func:`ebmm.fit`, ``steps`` among them; ``None``: nothing to train.
         clamp: tell the memory which elements of a query are intact.
         start: the contestant of the same experiment whose trained coders this one starts its training with.
-        lessons: what it is trained on, from easy to hard, instead of the experiment's task.
+        lessons: what it is trained on instead of the experiment's task.
         home: the experiment in which it is trained, whose weights serve here; ``None``: this one.
     """
 

@@ -72,6 +72,7 @@ def train(
         "settings": settings,
         "steps": len(history.rows),
         "skipped": history.skipped,
+        "returns": history.returns,
         "minutes": round(history.seconds / 60, 2),
         "started from": started_from,
         "processes": processes,

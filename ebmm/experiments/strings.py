@@ -151,7 +151,7 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
         "ebmm-slots": Contestant(
             partial(slot_memory, dim, number),
             # Short codes are decoded at each step of writing, which takes seconds an update.
-            {"learning_rate": 1e-3, "late": True}
+            {"learning_rate": 1e-3, "late": True, "joining": 0.2}
             | ({"steps": 100, "memories": 2} if width < dim else {"steps": 600, "memories": 8}),
             lessons=lessons(task, dim, 1, 2, 4) if number <= dim // 2 else (), home=homes.get("ebmm-slots"),
         ),
@@ -217,10 +217,11 @@ NETWORKS = {  # features that each gives, and steps of meta-training, as many as
 def network_contestant(task: Task, dim: int, model: str, home: str | None) -> Contestant:
     """Any network as the energy, on hops that remember before they are trained."""
     network, width, steps = NETWORKS[model]
+    parts = (1, 2, 2) if task.number <= dim // 4 else (1, 2, 3, 4) if task.number < dim else (2, 4, 8)
     return Contestant(
         partial(network_memory, dim, network, width),
         {"steps": steps, "learning_rate": 2e-3, "memories": 8, "clip": 0.5, "late": True},
-        lessons=lessons(task, dim, 1, 2, 2), home=home,
+        lessons=lessons(task, dim, *parts), home=home,
     )  # fmt: skip
 
 

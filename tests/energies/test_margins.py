@@ -72,6 +72,18 @@ def test_a_network_beside_the_hops_sees_the_pattern_and_all_of_them():
     torch.testing.assert_close(energy(x) - alone, beside(s, first, second) @ energy.head)
 
 
+@pytest.mark.parametrize("energy", [MarginEnergy, lambda dim, *f: HopEnergy(dim, 2, None, *f)], ids=["margins", "hops"])
+@pytest.mark.parametrize("given", [(None, 5), (networks.Perceptron(DIM, 5, parts=3),)], ids=["no network", "no width"])
+def test_a_network_without_its_width_is_refused(energy, given):
+    with pytest.raises(ValueError, match="a network and the width of its features go together"):
+        energy(DIM, *given)
+
+
+def test_hops_want_a_network_each():
+    with pytest.raises(TypeError, match="one for each hop"):
+        HopEnergy(DIM, 2, SharedNetwork())
+
+
 def test_the_shared_network_is_odd_and_the_same_for_every_bit():
     network = moved(SharedNetwork(3)).double()
     u = torch.randn(4, 2, 5).double()

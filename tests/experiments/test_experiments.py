@@ -69,7 +69,7 @@ def test_every_contestant_can_be_built_and_nobody_holds_more_than_the_budget(nam
 
 def test_the_contests_have_all_contestants():
     assert list(EXPERIMENTS)[: len(NAMES)] == NAMES
-    entries = {"ebmm-hop", "ebmm-slots", "ebmm-predictive", "ebmm-gated"}
+    entries = {"ebmm-hop", "ebmm-slots", "ebmm-predictive", "ebmm-gated", "ebmm-paper"}
     trained = entries | {"memory-network", "memory-network-plain", "mann", "kanerva", "plasticity", "lstm"}
     for name in NAMES[1:]:
         contestants = EXPERIMENTS[name].contestants
