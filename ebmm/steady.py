@@ -22,7 +22,7 @@ class Steady:
     """Watches the updates of a model.
 
     An update is left out if its loss or gradient is not finite, or its gradient's norm is more than ten times the
-    median of the last hundred. Every 25 steps the running loss is looked at. While it is near its least value and
+    median of the last hundred of the same lesson. Every 25 steps the running loss is looked at. While it is near its least value and
     updates are hardly left out, the weights are kept. When it is 2.5 times as large, or ten updates in a row are left
     out, they come back, the optimiser forgets, and all further steps are half as long. The weights' moving average is
     what a run ends with.
@@ -46,21 +46,22 @@ class Steady:
         self.model, self.optimiser, self.averaging = model, optimiser, averaging
         self.skipped = self.skipped_in_a_row = self.skipped_before = self.returns = self.seen = self.heard = 0
         self.factor, self.running, self.least = 1.0, 0.0, math.inf
-        self.norms: list[float] = []
-        self.kept_norms: list[float] = []
+        self.norms: dict[int, list[float]] = {}
+        self.kept_norms: dict[int, list[float]] = {}
         self.kept, self.average = self._weights(), self._weights()
 
     def _weights(self) -> list[Tensor]:
         with torch.inference_mode(False):
             return [parameter.detach().clone() for parameter in self.model.parameters()]
 
-    def accepts(self, loss: float, norm: float) -> bool:
-        """Whether an update is to be applied."""
+    def accepts(self, loss: float, norm: float, lesson: int = 0) -> bool:
+        """Whether an update is to be applied, which a batch of this lesson gave."""
         accepted = math.isfinite(loss) and math.isfinite(norm)
         if accepted:
-            if len(self.norms) >= RECENT // 5:
-                accepted = norm <= OUTLIER * median(self.norms)
-            self.norms = [*self.norms[1 - RECENT :], norm]
+            known = self.norms.get(lesson, [])
+            if len(known) >= RECENT // 5:
+                accepted = norm <= OUTLIER * median(known)
+            self.norms = self.norms | {lesson: [*known[1 - RECENT :], norm]}
         self.skipped += not accepted
         self.skipped_in_a_row = 0 if accepted else self.skipped_in_a_row + 1
         return accepted

@@ -22,7 +22,7 @@ from ebmm.slopes import compiled
 from ebmm.steady import Steady
 from ebmm.tasks import Batch, Task, check_task
 
-Drawn = tuple[Batch, Tensor]  # a batch, and where the generator stands after it
+Drawn = tuple[Batch, int, Tensor]  # a batch, of which lesson it is, and where the generator stands after it
 
 
 class TrainingError(RuntimeError):
@@ -147,7 +147,7 @@ def fit(
         number = joined(step)
         chosen = int(torch.randint(number, (1,), generator=generator)) if number > 1 else 0
         batch = lessons[chosen].sample(memories, generator)
-        return Batch(*(tensor.chunk(processes)[rank] for tensor in batch)), generator.get_state()
+        return Batch(*(tensor.chunk(processes)[rank] for tensor in batch)), chosen, generator.get_state()
 
     from tqdm import tqdm
 
@@ -165,7 +165,7 @@ def fit(
         batches = _drawn_ahead(draw, first, range(begun, steps))
         bar = tqdm(total=steps, initial=begun, disable=not progress or rank > 0, mininterval=1.0)
         with closing(batches), bar:
-            for step, (batch, drawn) in enumerate(batches, begun):
+            for step, (batch, lesson, drawn) in enumerate(batches, begun):
                 if step and joined(step) > joined(step - 1):
                     steady.new_lesson()
                 rate = learning_rate * steady.factor * _schedule(step, steps, warmup)
@@ -178,7 +178,7 @@ def fit(
                 norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()
                 error = errors(recalled, batch.patterns, history.metric).mean()
                 mean_loss, mean_error = _over_processes(torch.stack([loss.detach(), error]), processes)
-                if steady.accepts(mean_loss, norm):
+                if steady.accepts(mean_loss, norm, lesson):
                     optimiser.step()
                 steady.after(mean_loss)
                 history.skipped, history.returns = steady.skipped, steady.returns

@@ -30,7 +30,14 @@ def test_outlying_gradients_are_left_out_once_enough_are_known():
 @pytest.mark.parametrize(("loss", "norm"), [(math.nan, 1.0), (1.0, math.inf), (math.inf, 1.0), (1.0, math.nan)])
 def test_what_is_not_finite_is_left_out(loss, norm):
     steady, _ = watched()
-    assert not steady.accepts(loss, norm) and steady.norms == []
+    assert not steady.accepts(loss, norm) and steady.norms == {}
+
+
+def test_a_lesson_is_measured_by_itself():
+    steady, _ = watched()
+    for _ in range(50):
+        assert steady.accepts(0.01, 1e-3, lesson=0) and steady.accepts(1.0, 1.0, lesson=1)
+    assert not steady.accepts(0.01, 0.1, lesson=0) and not steady.accepts(1.0, 100.0, lesson=1)
 
 
 def test_gradients_that_stay_larger_are_the_new_measure():
