@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -135,10 +136,16 @@ class HopEnergy(nn.Module):
             ``ebmm.experiments.networks``. ``None``: f = 0.
         width: how many features f gives, 0 without f.
 
+    Attributes:
+        settings: the arguments of :class:`ebmm.EBMM` with which it learns.
+
     Shape:
         x: (..., d). returns: (...).
 
     Example:
+        >>> from ebmm import EBMM
+        >>> EBMM(HopEnergy(64), **HopEnergy.settings).memory_floats
+        2080
         >>> HopEnergy(64)(torch.rand(2, 5, 64)).shape
         torch.Size([2, 5])
         >>> from ebmm.experiments.networks import Perceptron
@@ -147,6 +154,10 @@ class HopEnergy(nn.Module):
     """
 
     writable = ("memory",)
+    settings: ClassVar[dict] = {
+        "write_steps": 6, "read_steps": 8, "reduction": "sum", "projection": "straight-through",
+        "non_increasing": False, "gradient_term": False, "decay_term": False, "write_rate": 0.08, "read_rate": 0.075,
+    }  # fmt: skip
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -56,15 +57,25 @@ class SlotEnergy(nn.Module):
         features, slots: d, and how many patterns there is room for, d floats each.
         beta, price, power: start values of β, c and q, above 0.
 
+    Attributes:
+        settings: the arguments of :class:`ebmm.EBMM` with which it works before it is trained.
+
     Shape:
         x: (..., d). returns: (...).
 
     Example:
+        >>> from ebmm import EBMM
+        >>> EBMM(SlotEnergy(64, slots=32), **SlotEnergy.settings).memory_floats
+        2048
         >>> SlotEnergy(64, slots=32)(torch.rand(2, 5, 64)).shape
         torch.Size([2, 5])
     """
 
     writable = ("memory",)
+    settings: ClassVar[dict] = {
+        "write_steps": 1, "read_steps": 5, "sequential": True, "projection": "straight-through",
+        "gradient_term": False, "decay_term": False, "write_rate": 1.0, "read_rate": 0.07,
+    }  # fmt: skip
 
     def __init__(self, features: int, slots: int, beta: float = 100.0, price: float = 0.9, power: float = 2.0):
         super().__init__()

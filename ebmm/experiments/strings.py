@@ -55,10 +55,7 @@ def predictive_memory(dim: int, hidden: int = 128) -> EBMM:
 
 def hop_memory(dim: int) -> EBMM:
     """Several hops through a symmetric memory, all patterns written at once by 6 steps, read by 8."""
-    model = EBMM(
-        HopEnergy(dim), write_steps=6, read_steps=8, reduction="sum", projection="straight-through",
-        non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.08, read_rate=0.075,
-    )  # fmt: skip
+    model = EBMM(HopEnergy(dim), **HopEnergy.settings)
     model.energy_network.memory.requires_grad_(False)  # it starts at 0 for patterns of any size
     return model
 
@@ -67,11 +64,8 @@ def network_memory(dim: int, network: Callable[..., nn.Module] | None, width: in
     """Any network on hops that work from the start, all patterns written at once by 6 steps, read by 6."""
     hops = 3
     beside = network and network(dim, width, parts=hops + 1)
-    return EBMM(
-        HopEnergy(dim, hops, network=None, beside=beside, width=width), write_steps=6, read_steps=6, reduction="sum",
-        projection="straight-through", non_increasing=False, gradient_term=False, decay_term=False, write_rate=0.08,
-        read_rate=0.075,
-    )  # fmt: skip
+    energy = HopEnergy(dim, hops, network=None, beside=beside, width=width)
+    return EBMM(energy, **HopEnergy.settings | {"read_steps": 6})
 
 
 def slot_memory(dim: int, number: int) -> EBMM:
@@ -85,10 +79,7 @@ def slot_memory(dim: int, number: int) -> EBMM:
     energy = CodedSlotEnergy(dim, slots, width, share=0.5) if coded else SlotEnergy(dim, budget(dim) // dim)
     for fixed in (energy.price, energy.power):
         fixed.requires_grad_(False)
-    return EBMM(
-        energy, write_steps=1, read_steps=5, sequential=True, projection="straight-through", gradient_term=False,
-        decay_term=False, write_rate=2.0 if coded else 1.0, read_rate=0.07,
-    )  # fmt: skip
+    return EBMM(energy, **SlotEnergy.settings | {"write_rate": 2.0 if coded else 1.0})
 
 
 def gated_memory(dim: int, hidden: int, hops: int) -> EBMM:
