@@ -22,10 +22,10 @@ class Steady:
     """Watches the updates of a model.
 
     An update is left out if its loss or gradient is not finite, or its gradient's norm is more than ten times the
-    median of the last hundred of the same lesson. Every 25 steps the running loss is looked at. While it is near its least value and
-    updates are hardly left out, the weights are kept. When it is 2.5 times as large, or ten updates in a row are left
-    out, they come back, the optimiser forgets, and all further steps are half as long. The weights' moving average is
-    what a run ends with.
+    median of the last hundred of the same lesson. Every 25 steps the running loss is looked at. While it is near its
+    least value and updates are hardly left out, the weights are kept. When it is 2.5 times as large, or ten updates
+    in a row are left out, they come back, the optimiser forgets, and all further steps are half as long. The weights'
+    moving average is what a run ends with.
 
     Args:
         model, optimiser: what is trained, with what.
