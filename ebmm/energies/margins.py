@@ -35,11 +35,6 @@ def positive(start: float, *shape: int) -> nn.Parameter:
     return nn.Parameter(torch.full(shape, inverse_softplus(start)))
 
 
-def _check_beside(network: nn.Module | None, width: int) -> None:
-    if (network is None) != (width == 0):
-        raise ValueError(f"a network and the width of its features go together, got {kind(network)} and {width}")
-
-
 class MarginEnergy(nn.Module):
     """How badly each bit is predicted by the others, plus any network: ``E(x) = a Σᵢ ρ(1 − sᵢ hᵢ) + wᵀ f(s, M s)``.
 
@@ -69,7 +64,8 @@ class MarginEnergy(nn.Module):
 
     def __init__(self, features: int, network: nn.Module | None = None, width: int = 0):
         super().__init__()
-        _check_beside(network, width)
+        if (network is None) != (width == 0):
+            raise ValueError(f"a network and the width of its features go together, got {kind(network)} and {width}")
         self.pattern_shape = (features,)
         self.memory = MemorySymmetric(features)
         self.raw_weight, self.raw_sharpness = positive(1.0), positive(2.0)
@@ -119,22 +115,18 @@ class SharedNetwork(nn.Module):
 
 
 class HopEnergy(nn.Module):
-    """How badly a pattern agrees with what a symmetric memory M makes of it in several hops, plus any network.
+    """How badly a pattern agrees with what a symmetric memory M makes of it in several hops.
 
-    ``E(x) = a₀ Σᵢ ρ(1 − sᵢ hᵢ) + Σₗ aₗ/2 ‖s − vˡ‖² + wᵀ f(s, v¹, …, vᴸ)``; s, M, ρ and h are those of
-    :class:`MarginEnergy`. The hops are ``v⁰ = s`` and ``vˡ = c tanh(1.2 skip · u) + φˡ(u)``. The network φˡ sees
-    ``u = (s, v, M v, diag(M) v)``, v from the hop before. At the start φˡ is small, w is 0, and skip takes M v: a
-    Hopfield network, which works.
+    ``E(x) = a₀ Σᵢ ρ(1 − sᵢ hᵢ) + Σₗ aₗ/2 ‖s − vˡ‖²``; s, M, ρ and h are those of :class:`MarginEnergy`. The hops are
+    ``v⁰ = s`` and ``vˡ = c tanh(1.2 skip · u) + φˡ(u)``. The network φˡ sees ``u = (s, v, M v, diag(M) v)``, v from
+    the hop before. At the start φˡ is small and skip takes M v: a Hopfield network, which works.
 
-    With networks φ that know no size, and no f, what is trained on patterns of one size serves others. This energy is
-    ours, not the paper's.
+    With networks φ that know no size, what is trained on patterns of one size serves others. This energy is ours, not
+    the paper's. It is never negative.
 
     Args:
         features, hops: d, size of a pattern, and how often the memory is visited.
-        network: makes φ, any module that maps these four, each (..., d), to (..., d). ``None``: φ = 0.
-        beside: f, a module that maps s and all hops, each (..., d), to (..., width), such as those of
-            ``ebmm.experiments.networks``. ``None``: f = 0.
-        width: how many features f gives, 0 without f.
+        network: makes φ, any module that maps these four, each (..., d), to (..., d).
 
     Attributes:
         settings: the arguments of :class:`ebmm.EBMM` with which it learns.
@@ -148,9 +140,6 @@ class HopEnergy(nn.Module):
         2080
         >>> HopEnergy(64)(torch.rand(2, 5, 64)).shape
         torch.Size([2, 5])
-        >>> from ebmm.experiments.networks import Perceptron
-        >>> HopEnergy(64, network=None, beside=Perceptron(64, parts=4), width=128)(torch.rand(5, 64)).shape
-        torch.Size([5])
     """
 
     writable = ("memory",)
@@ -159,44 +148,31 @@ class HopEnergy(nn.Module):
         "non_increasing": False, "gradient_term": False, "decay_term": False, "write_rate": 0.08, "read_rate": 0.075,
     }  # fmt: skip
 
-    def __init__(
-        self,
-        features: int,
-        hops: int = 3,
-        network: Callable[[], nn.Module] | None = SharedNetwork,
-        beside: nn.Module | None = None,
-        width: int = 0,
-    ):
+    def __init__(self, features: int, hops: int = 3, network: Callable[[], nn.Module] = SharedNetwork):
         super().__init__()
         check_counts(hops=hops)
         if isinstance(network, nn.Module):
             raise TypeError("network makes φ, one for each hop: give a class or a function, not a module")
-        _check_beside(beside, width)
         self.pattern_shape = (features,)
         self.memory = MemorySymmetric(features)
-        self.networks = nn.ModuleList(network() for _ in range(hops)) if network else [None] * hops
+        self.networks = nn.ModuleList(network() for _ in range(hops))
         self.skips = nn.Parameter(torch.tensor([0.0, 0.0, 1.0, 0.0]).repeat(hops, 1))
         self.bounds = nn.Parameter(torch.full((hops,), 1.2))  # c
         self.raw_weight, self.raw_weights = positive(1.0), positive(0.1, hops)  # a
         self.raw_sharpness = positive(2.0)  # b
-        self.beside = beside
-        if beside is not None:
-            self.head = nn.Parameter(torch.zeros(width))  # w
 
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1
         matrix, diagonal = couplings(self.memory, self.pattern_shape[0])
         answer, kept = signs @ matrix, diagonal * signs
         misfit = margin_misfit(signs, answer - kept, F.softplus(self.raw_sharpness))
-        energy, hops = F.softplus(self.raw_weight) * misfit, [signs]
+        energy, hop = F.softplus(self.raw_weight) * misfit, signs
         for network, skip, bound, weight in zip(
             self.networks, self.skips, self.bounds, F.softplus(self.raw_weights), strict=True
         ):
-            seen = (signs, hops[-1], answer, kept)
+            seen = (signs, hop, answer, kept)
             skipped = torch.stack([share * part for share, part in zip(skip, seen, strict=True)]).sum(0)
-            hop = bound * torch.tanh(1.2 * skipped)
-            hop = hop if network is None else hop + network(*seen)
+            hop = bound * torch.tanh(1.2 * skipped) + network(*seen)
             energy = energy + 0.5 * weight * (signs - hop).square().sum(-1)
             answer, kept = hop @ matrix, diagonal * hop
-            hops.append(hop)
-        return energy if self.beside is None else energy + self.beside(*hops) @ self.head
+        return energy

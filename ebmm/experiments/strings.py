@@ -21,6 +21,7 @@ from ebmm.energies import (
     CodedSlotEnergy,
     GatedRNNEnergy,
     HopEnergy,
+    MarginEnergy,
     PredictiveEnergy,
     SlotEnergy,
 )
@@ -61,11 +62,9 @@ def hop_memory(dim: int) -> EBMM:
 
 
 def network_memory(dim: int, network: Callable[..., nn.Module] | None, width: int) -> EBMM:
-    """Any network on hops that work from the start, all patterns written at once by 6 steps, read by 6."""
-    hops = 3
-    beside = network and network(dim, width, parts=hops + 1)
-    energy = HopEnergy(dim, hops, network=None, beside=beside, width=width)
-    return EBMM(energy, **HopEnergy.settings | {"read_steps": 6})
+    """Any network on a memory that works from the start, all patterns written at once by 6 steps, read by 5."""
+    energy = MarginEnergy(dim, network and network(dim, width), width)
+    return EBMM(energy, **HopEnergy.settings | {"read_steps": 5, "write_rate": 0.15})
 
 
 def slot_memory(dim: int, number: int) -> EBMM:
@@ -195,20 +194,20 @@ def part_contestants(full: dict[str, Contestant], home: str) -> dict[str, Contes
 
 
 NETWORKS = {  # features that each gives, and steps of meta-training, as many as take at most half an hour of one core
-    "ebmm-hopfield": (None, 0, 3000),
-    "ebmm-perceptron": (networks.Perceptron, 128, 6000),
+    "ebmm-margin": (None, 0, 2000),
+    "ebmm-perceptron": (networks.Perceptron, 128, 8000),
     "ebmm-residual": (networks.ResidualPerceptron, 128, 6000),
-    "ebmm-gated": (networks.GatedRecurrent, 128, 4000),
-    "ebmm-attention": (networks.BitAttention, 32, 1200),
-    "ebmm-convolution": (networks.Convolution, 32, 2500),
-    "ebmm-mixture": (networks.Mixture, 256, 6000),
+    "ebmm-gated": (networks.GatedRecurrent, 128, 5000),
+    "ebmm-attention": (networks.BitAttention, 32, 1500),
+    "ebmm-convolution": (networks.Convolution, 32, 3000),
+    "ebmm-mixture": (networks.Mixture, 256, 7000),
 }
 
 
 def network_contestant(task: Task, dim: int, model: str, home: str | None) -> Contestant:
-    """Any network as the energy, on hops that remember before they are trained."""
+    """Any network as the energy, on margins that remember before they are trained."""
     network, width, steps = NETWORKS[model]
-    parts = (1, 2, 2) if task.number <= dim // 4 else (1, 2, 3, 4) if task.number < dim else (2, 4, 8)
+    parts = (1, 2, 2, 3) if task.number <= dim // 4 else (1, 2, 3, 4) if task.number < dim else (2, 4, 8)
     return Contestant(
         partial(network_memory, dim, network, width),
         {"steps": steps, "learning_rate": 2e-3, "memories": 8, "clip": 0.5, "late": True},
@@ -217,5 +216,5 @@ def network_contestant(task: Task, dim: int, model: str, home: str | None) -> Co
 
 
 def network_contestants(task: Task, dim: int, home: str) -> dict[str, Contestant]:
-    """The hops that all start from, and six networks on them."""
+    """The memory that all start from, and six networks on it."""
     return {model: network_contestant(task, dim, model, home) for model in NETWORKS}

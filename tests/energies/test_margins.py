@@ -59,24 +59,10 @@ def test_the_hop_energy_is_its_formula():
     torch.testing.assert_close(energy((s + 1) / 2), expected)
 
 
-def test_a_network_beside_the_hops_sees_the_pattern_and_all_of_them():
-    beside = moved(networks.Perceptron(DIM, 5, parts=3)).double()
-    energy = HopEnergy(DIM, hops=2, network=None, beside=beside, width=5).double()
-    energy.memory.weight.data = some_memory(DIM)
-    x, matrix = torch.rand(4, DIM).double(), 2 / math.sqrt(DIM) * full_matrix(energy.memory.weight.data, DIM)
-    alone = energy(x)
-    energy.head.data = torch.randn(5).double()
-    s = 2 * x - 1
-    first = 1.2 * torch.tanh(1.2 * s @ matrix)
-    second = 1.2 * torch.tanh(1.2 * first @ matrix)
-    torch.testing.assert_close(energy(x) - alone, beside(s, first, second) @ energy.head)
-
-
-@pytest.mark.parametrize("energy", [MarginEnergy, lambda dim, *f: HopEnergy(dim, 2, None, *f)], ids=["margins", "hops"])
-@pytest.mark.parametrize("given", [(None, 5), (networks.Perceptron(DIM, 5, parts=3),)], ids=["no network", "no width"])
-def test_a_network_without_its_width_is_refused(energy, given):
+@pytest.mark.parametrize("given", [(None, 5), (networks.Perceptron(DIM, 5),)], ids=["no network", "no width"])
+def test_a_network_without_its_width_is_refused(given):
     with pytest.raises(ValueError, match="a network and the width of its features go together"):
-        energy(DIM, *given)
+        MarginEnergy(DIM, *given)
 
 
 def test_hops_want_a_network_each():
