@@ -50,7 +50,7 @@ def slots_and_width(dim: int, number: int) -> tuple[int, int]:
 
 
 def predictive_memory(dim: int, hidden: int = 128) -> EBMM:
-    """A symmetric matrix that predicts, (4.13) of chapter 4: d(d+1)/2 floats written by 5 steps and read by 5."""
+    """A symmetric matrix that predicts, (4.12) of chapter 4: d(d+1)/2 floats written by 5 steps and read by 5."""
     return EBMM(PredictiveEnergy(dim, hidden), gradient_term=False, write_rate=(0.1, 1e-4, 1e-4), read_rate=0.3)
 
 
