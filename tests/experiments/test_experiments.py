@@ -552,6 +552,28 @@ def test_slots_leave_at_most_half_of_the_papers_wrong_bits(number, at_most):
     assert rows["ebmm-slots"]["mean"] <= at_most and not rows["ebmm-slots"]["clamped"]
 
 
+@pytest.mark.parametrize(("number", "at_most"), [(8, 0.8), (16, 3.0)])
+def test_six_networks_beside_margins_leave_few_wrong_bits_and_fewer_than_margins_alone(number, at_most):
+    rows = {model: row["mean"] for model, row in rows_of(f"networks-64-{number}").items()}
+    alone = rows.pop("ebmm-margin")
+    assert len(rows) == 6 and max(rows.values()) <= at_most < alone
+
+
+def test_each_training_of_the_hops_reaches_its_number():
+    rows = load_results(data_path("results/seeds.json"))
+    seeds = {row["training"]["seed"] for row in rows if row["experiment"] == "redrawn-64-16"}
+    assert len(seeds) >= 3
+    for row in rows:
+        assert row["mean"] <= {"redrawn-64-16": 1.2, "binary-32": 0.5, "binary-48": 4.5}[row["experiment"]], row
+
+
+def test_what_hops_leave_falls_with_size_below_a_quarter():
+    shares = [
+        100 * rows_of(f"redrawn-{dim}-{dim // 4}")["ebmm-hop"]["mean"] / dim for dim in (32, 64, 256, 512, 1024)
+    ]
+    assert shares == sorted(shares, reverse=True) and shares[0] > 5 and shares[-1] < 0.05
+
+
 def test_what_is_written_by_its_energys_gradient_alone_is_called_ebmm():
     for experiment in (*REDRAWN.values(), *OTHER_TASKS.values(), EXPERIMENTS["flipped-64-16"]):
         for model, contestant in experiment.contestants.items():
