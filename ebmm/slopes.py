@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Protocol
+from functools import partial
+from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 Weights = dict[str, Tensor]
 Energy = Callable[[Tensor, Weights], Tensor]  # of points and all weights
@@ -44,18 +45,23 @@ class Recorded:
             for name, weight in weights.items()
         }
         leaves, total = list(weights.values()), energy(x, weights | static).sum()
-        given = {"create_graph": keep, "materialize_grads": True}
-        of_energy = torch.autograd.grad(total, leaves, retain_graph=True, **given)
+        gradient = partial(torch.autograd.grad, create_graph=keep, materialize_grads=True)
+        of_energy = gradient(total, leaves, retain_graph=True)
         if not squared:
             return dict(zip(weights, of_energy, strict=True)), None
         (slope,) = torch.autograd.grad(total, x, create_graph=True)
-        of_squared = torch.autograd.grad(slope.square().sum(), leaves, **given)
+        of_squared = gradient(slope.square().sum(), leaves)
         return dict(zip(weights, of_energy, strict=True)), dict(zip(weights, of_squared, strict=True))
 
     def of_points(self, energy: Energy, x: Tensor, weights: Weights, keep: bool) -> Tensor:
-        x = x if x.requires_grad and keep else x.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(energy(x, weights).sum(), x, create_graph=keep)
-        return slope
+        return recorded_slope(lambda x: energy(x, weights), x, keep)
+
+
+def recorded_slope(energy: Callable[[Tensor], Tensor], x: Tensor, keep: bool) -> Tensor:
+    """``∇E`` in points x, recorded if ``keep``."""
+    x = x if x.requires_grad and keep else x.detach().requires_grad_()
+    (slope,) = torch.autograd.grad(energy(x).sum(), x, create_graph=keep)
+    return slope
 
 
 class Compiled:
@@ -82,7 +88,7 @@ class Compiled:
 
 
 @contextmanager
-def compiled(model: nn.Module) -> Iterator[None]:
+def compiled(model: Any) -> Iterator[None]:
     """Within it, a model that writes and reads by gradients takes compiled ones."""
     before = model.slopes
     model.slopes = Compiled()

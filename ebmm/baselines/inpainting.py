@@ -12,7 +12,7 @@ from ebmm.baselines.rival import OneSlotEach
 from ebmm.coders.images import as_planes
 from ebmm.descent import inverse_softplus, never_growing, recordable, velocity_after
 from ebmm.memory import Memory, check_counts
-from ebmm.slopes import Recorded
+from ebmm.slopes import recorded_slope
 
 CELL = 4  # pixels along a side of the cells that are compared when an image reminds of another
 
@@ -113,7 +113,7 @@ class InpaintingMemory(OneSlotEach):
         stored = self._decoded(held["slots"]).flatten(2)
         with torch.inference_mode(False):  # which also enables gradients
             x, stored = recordable(query), recordable(stored)
-            slope = partial(Recorded().of_points, self._energy, weights=stored, keep=keep)
+            slope = partial(recorded_slope, partial(self._energy, stored=stored), keep=keep)
             velocity, iterates = torch.zeros_like(x), []
             for rate, momentum in zip(self.read_rates(), self.momentum_rates(), strict=True):
                 velocity = velocity_after(slope, x, velocity, rate, momentum)

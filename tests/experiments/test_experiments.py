@@ -568,9 +568,7 @@ def test_each_training_of_the_hops_reaches_its_number():
 
 
 def test_what_hops_leave_falls_with_size_below_a_quarter():
-    shares = [
-        100 * rows_of(f"redrawn-{dim}-{dim // 4}")["ebmm-hop"]["mean"] / dim for dim in (32, 64, 256, 512, 1024)
-    ]
+    shares = [100 * rows_of(f"redrawn-{dim}-{dim // 4}")["ebmm-hop"]["mean"] / dim for dim in (32, 64, 256, 512, 1024)]
     assert shares == sorted(shares, reverse=True) and shares[0] > 5 and shares[-1] < 0.05
 
 
