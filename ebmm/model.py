@@ -163,7 +163,8 @@ class EBMM(nn.Module):
         with torch.inference_mode(False):  # which also enables gradients
             patterns, weights = self._taken(patterns, "patterns", held, keep)
             initial, static = dict(self.initial_memory(patterns.shape[0])), self._static()
-            memories = [Memory(weights or initial)]
+            start = Memory(weights or initial)
+            memories = [start if keep else start.detach()]
             for group in patterns.split(1, 1) if self.sequential else (patterns,):
                 for rates in self.write_rates():
                     updated = self._run(self._write_step, keep, group, dict(memories[-1]), static, initial, rates)

@@ -149,7 +149,7 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
         "six networks, ebmm-perceptron taken away: 16": (3, 40),
         "six networks, ebmm-gated taken away: 16": (3, 40),
         "size law, 1024 bits, load 0.25: % wrong": (0, 0.05),
-        "size law, 1024 bits, load 0.5: % wrong": (8, 11),
+        "size law, 1024 bits, load 0.5: % wrong": (7, 9),
         "margins, untrained: 16": (4.5, 6),
         "margins, rates trained: 16": (3.5, 4.6),
         "margins and perceptron: 16": (2.5, 4.2),
