@@ -140,7 +140,8 @@ def fit(
 
     def joined(step: int) -> int:
         """How many lessons are there at a step."""
-        return _joined(step, joining * steps, len(lessons))
+        last = joining * steps
+        return len(lessons) if step >= last else max(1, math.ceil(len(lessons) * step / last))
 
     def draw(step: int) -> Drawn:
         """This process's share of the batch of a step."""
@@ -235,11 +236,6 @@ def _check_lessons(lessons: list[Task]) -> None:
         check_task(lesson)
     if not lessons or len({lesson.metric for lesson in lessons}) > 1:
         raise ValueError(f"lessons are tasks, at least one, all of one metric, got {lessons}")
-
-
-def _joined(step: int, joining: float, lessons: int) -> int:
-    """How many lessons are there at a step, if all are there after this many."""
-    return lessons if step >= joining else max(1, math.ceil(lessons * step / joining))
 
 
 def _schedule(step: int, steps: int, warmup: int) -> float:

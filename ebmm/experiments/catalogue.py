@@ -53,7 +53,7 @@ SIZES = by_name(
         f"redrawn-{dim}-{eighths * dim // 8}",
         f"{dim} bits, {eighths * dim // 8} patterns, {dim // 2} random bits redrawn; {budget(dim)} floats",
         Task(tasks.RandomBits(dim), tasks.RedrawBits(dim // 2), eighths * dim // 8),
-        size_contestants(dim, "redrawn-64-16"),
+        size_contestants(dim, REDRAWN["redrawn-64-16"].contestants["ebmm-hop"]),
     )
     for dim in (32, 256, 512, 1024)
     for eighths in (1, 2, 3, 4)

@@ -166,9 +166,9 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
     } | hopfield_contestants(dim)  # fmt: skip
 
 
-def size_contestants(dim: int, home: str) -> dict[str, Contestant]:
-    """What can be asked at a size that nobody was trained on: hops trained elsewhere, and the rules."""
-    return {"ebmm-hop": Contestant(partial(hop_memory, dim), {"steps": 0}, home=home)} | hopfield_contestants(dim)
+def size_contestants(dim: int, hops: Contestant) -> dict[str, Contestant]:
+    """What can be asked at a size that nobody was trained on: hops trained at their home, and the rules."""
+    return {"ebmm-hop": replace(hops, build=partial(hop_memory, dim))} | hopfield_contestants(dim)
 
 
 def learning_only(build: Callable[[], EBMM], *kinds: str) -> EBMM:

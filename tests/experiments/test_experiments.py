@@ -105,7 +105,7 @@ def test_hops_serve_sizes_that_they_were_not_trained_on(name):
 
 
 @pytest.mark.parametrize("model", ["ebmm-hop", "ebmm-slots", "ebmm-gated"])
-def test_parts_learn_only_what_they_are_named_after(model, tmp_path):
+def test_parts_learn_only_what_they_are_named_after(model):
     contestants = EXPERIMENTS["parts-64-16"].contestants
     learned = {}
     for part in ("untrained", "rates", "start"):
@@ -567,7 +567,7 @@ def test_each_training_of_the_hops_reaches_its_number():
         assert row["mean"] <= {"redrawn-64-16": 1.2, "binary-32": 0.5, "binary-48": 4.5}[row["experiment"]], row
 
 
-def test_what_hops_leave_falls_with_size_below_a_quarter():
+def test_what_hops_leave_at_a_quarter_falls_with_size():
     shares = [100 * rows_of(f"redrawn-{dim}-{dim // 4}")["ebmm-hop"]["mean"] / dim for dim in (32, 64, 256, 512, 1024)]
     assert shares == sorted(shares, reverse=True) and shares[0] > 5 and shares[-1] < 0.05
 
