@@ -14,6 +14,7 @@ from ebmm.experiments.strings import (
     budget,
     contestants,
     hopfield_contestants,
+    length_contestants,
     network_contestants,
     part_contestants,
     predictive_memory,
@@ -99,6 +100,14 @@ def parts_contest() -> Experiment:
 
 
 NETWORKS = by_name(map(networks_contest, (8, 16)))
+
+
+def lengths_contest() -> Experiment:
+    """What longer training brings (chapter 5)."""
+    home = NETWORKS["networks-64-16"]
+    about = f"64 bits, 16 patterns, 32 random bits redrawn, a network trained for so many updates; {budget(64)} floats"
+    return Experiment("lengths-64-16", about, home.task, length_contestants(home.contestants["ebmm-gated"]))
+
 
 BLOCK_32, BLOCK_64, BITS_32 = tasks.NoiseBlock(16), tasks.NoiseBlock(32), tasks.NoiseBlock(16, binary=True)
 
@@ -229,6 +238,7 @@ EXPERIMENTS = {
     **OTHER_TASKS,
     **NETWORKS,
     "parts-64-16": parts_contest(),
+    "lengths-64-16": lengths_contest(),
     **IMAGES,
     **LESSONS,
     **TRANSFER,

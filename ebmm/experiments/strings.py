@@ -193,6 +193,8 @@ def part_contestants(full: dict[str, Contestant], home: str) -> dict[str, Contes
     return made
 
 
+LENGTHS = (625, 1250, 2500, 10000, 20000)
+
 NETWORKS = {  # features that each gives, and steps of meta-training, as many as take at most half an hour of one core
     "ebmm-margin": (None, 0, 2000),
     "ebmm-perceptron": (networks.Perceptron, 128, 8000),
@@ -218,3 +220,10 @@ def network_contestant(task: Task, dim: int, model: str, home: str | None) -> Co
 def network_contestants(task: Task, dim: int, home: str) -> dict[str, Contestant]:
     """The memory that all start from, and six networks on it."""
     return {model: network_contestant(task, dim, model, home) for model in NETWORKS}
+
+
+def length_contestants(whole: Contestant) -> dict[str, Contestant]:
+    """The gated network beside margins as it is shipped, and trained from nothing for other numbers of updates."""
+    others = {steps: dict(whole.training or {}, steps=steps) for steps in LENGTHS}
+    made = {f"ebmm-gated-{steps}": replace(whole, training=training, home=None) for steps, training in others.items()}
+    return {"ebmm-gated": whole, **made}
