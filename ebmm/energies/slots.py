@@ -107,8 +107,9 @@ class CodedSlotEnergy(nn.Module):
     Args:
         features: d, the size of a pattern, or its shape S.
         slots, width: how many patterns there is room for, and C, floats of a slot.
-        encoder, decoder: (M, *S) to (M, C), of about the length √C, and back, to [0, 1]; by default, for vectors,
-            those of :func:`ebmm.coders.sign_coders`, for independent bits.
+        encoder, decoder: (M, *S) to (M, C) and back, to [0, 1]; by default, for vectors, those of
+            :func:`ebmm.coders.sign_coders`, for independent bits.
+        scale: root mean square of the numbers that ``encoder`` gives; slots hold codes divided by it.
         beta, price, power, share: start values of β, c, q and a, above 0.
 
     Shape:
@@ -132,21 +133,23 @@ class CodedSlotEnergy(nn.Module):
         price: float = 0.9,
         power: float = 2.0,
         share: float = 0.1,
+        scale: float = 1.0,
     ):
         super().__init__()
         self.pattern_shape = as_pattern_shape(features, "features")
         self.encoder, self.decoder = given_or_default(
             encoder, decoder, self.pattern_shape, lambda d: sign_coders(d, width)
         )
+        self.scale = scale
         self.memory = MemorySlots(slots, width, scale=0.2)
         self.log_beta, self.price, self.power, self.log_share = _scalars(math.log(beta), price, power, math.log(share))
 
     def forward(self, x: Tensor) -> Tensor:
         lead = x.shape[: x.dim() - len(self.pattern_shape)]
         signs = 2 * x.flatten(len(lead)) - 1
-        code = self.encoder(x.reshape(-1, *self.pattern_shape)).reshape(*lead, -1)
+        code = self.encoder(x.reshape(-1, *self.pattern_shape)).reshape(*lead, -1) / self.scale
         slots, beta = self.memory(), self.log_beta.exp()
-        stored = 2 * self.decoder(slots.flatten(0, -2)).reshape(*slots.shape[:-1], -1) - 1
+        stored = 2 * self.decoder(self.scale * slots.flatten(0, -2)).reshape(*slots.shape[:-1], -1) - 1
         filled = ((slots.square().mean(-1) - 0.2) / 0.6).clamp(0, 1)
         filled = beside_points(filled.square() * (3 - 2 * filled))
         drawn = code @ slots.mT - 0.5 * beside_points(slots.square().sum(-1))

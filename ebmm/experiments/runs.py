@@ -18,6 +18,7 @@ from ebmm.experiments.weights import is_ready, load_contestant, owner_of, save_w
 from ebmm.files import check_writable, data_path
 from ebmm.history import History
 from ebmm.machine import describe_device, pick_device, rank_and_processes, versions
+from ebmm.model import EBMM
 from ebmm.tasks import Batch, Task
 from ebmm.training import fit
 
@@ -124,8 +125,9 @@ def _beside_or_shipped(name: str, contestant: str, out: Path) -> Path:
 
 def _start_with_coders_of(model: nn.Module, trained: nn.Module) -> None:
     """Copy another contestant's trained coders, to stay."""
+    of_model = model.energy_network if isinstance(model, EBMM) else model
     for coder in ("encoder", "decoder"):
-        own = model.get_submodule(coder)
+        own = of_model.get_submodule(coder)
         own.load_state_dict(trained.get_submodule(coder).state_dict())
         own.requires_grad_(False)
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from ebmm.baselines import MANN, DifferentiablePlasticity, KanervaMachine, LSTMMemory, MemoryNetwork
 from ebmm.baselines.mann import rows_and_width
-from ebmm.coders import Decoder, Encoder
+from ebmm.coders import Decoder, Encoder, packing_coders
 from ebmm.dense import DenseMemory
 from ebmm.energies import (
     CodedSlotEnergy,
@@ -29,7 +29,7 @@ from ebmm.experiments import networks
 from ebmm.experiments.contest import Contestant
 from ebmm.hopfield import Hopfield
 from ebmm.model import EBMM
-from ebmm.tasks import Task
+from ebmm.tasks import CorrelatedBits, Task
 
 RULES = ("hebb", "storkey", "pseudo-inverse")
 
@@ -67,18 +67,28 @@ def network_memory(dim: int, network: Callable[..., nn.Module] | None, width: in
     return EBMM(energy, **HopEnergy.settings | {"read_steps": 5, "write_rate": 0.15})
 
 
-def slot_memory(dim: int, number: int) -> EBMM:
-    """A place for each pattern, for its code where room is short; written one by one by one step each, read by 5.
+def slot_memory(dim: int, number: int, alike: bool = False) -> EBMM:
+    """A place for each pattern, for its code where room is short; written one by one by one step each.
+
+    Where patterns are ``alike``, codes are learned, and a full slot costs more than patterns overlap.
 
     What an energy charges for a full slot stays as it is: patterns that collide are rare, and make for gradients so
     large that training leaves them out, so that it would learn too low a price.
     """
     slots, width = slots_and_width(dim, number)
-    coded = width < dim
-    energy = CodedSlotEnergy(dim, slots, width, share=0.5) if coded else SlotEnergy(dim, budget(dim) // dim)
+    settings = SlotEnergy.settings
+    energy: SlotEnergy | CodedSlotEnergy
+    if alike:
+        energy = CodedSlotEnergy(dim, slots, width, *packing_coders(dim, width), price=1.6, share=0.5, scale=3.0)
+        settings = settings | {"write_rate": 2.0, "read_steps": 10, "read_rate": 0.03}
+    elif width < dim:
+        energy = CodedSlotEnergy(dim, slots, width, share=0.5)
+        settings = settings | {"write_rate": 2.0}
+    else:
+        energy = SlotEnergy(dim, budget(dim) // dim)
     for fixed in (energy.price, energy.power):
         fixed.requires_grad_(False)
-    return EBMM(energy, **SlotEnergy.settings | {"write_rate": 2.0 if coded else 1.0})
+    return EBMM(energy, **settings)
 
 
 def gated_memory(dim: int, hidden: int, hops: int) -> EBMM:
@@ -130,6 +140,7 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
 
     room = min(number, budget(dim) // dim)
     memories = 16 if dim <= 64 else 8
+    alike = isinstance(task.source, CorrelatedBits)
     slotted = {"steps": 2000 if dim <= 64 else 3000, "learning_rate": 5e-3, "memories": memories}
     return {
         "ebmm-hop": Contestant(
@@ -139,11 +150,12 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
             home=homes.get("ebmm-hop"),
         ),
         "ebmm-slots": Contestant(
-            partial(slot_memory, dim, number),
+            partial(slot_memory, dim, number, alike),
             # Short codes are decoded at each step of writing, which takes seconds an update.
             {"learning_rate": 1e-3, "late": True, "joining": 0.2}
             | ({"steps": 100, "memories": 2} if width < dim else {"steps": 600, "memories": 8}),
             lessons=lessons(task, dim, 1, 2, 4) if number <= dim // 2 else (), home=homes.get("ebmm-slots"),
+            start="memory-network" if alike else None,
         ),
         "ebmm-predictive": Contestant(partial(predictive_memory, dim), {"steps": 3000, "learning_rate": 2e-3}),
         "ebmm-gated": network_contestant(task, dim, "ebmm-gated", homes.get("ebmm-gated")),

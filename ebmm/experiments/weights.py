@@ -39,7 +39,7 @@ def save_weights(
     }
     if coders is not None:
         theirs = load_file(coders)
-        if all(torch.equal(tensor, state[name]) for name, tensor in theirs.items()):
+        if all(name in state and torch.equal(tensor, state[name]) for name, tensor in theirs.items()):
             state = {name: tensor for name, tensor in state.items() if name not in theirs}
             training = training | {"coders": {"file": Path(coders).name, "sha256": files.digest_of(coders, "sha256")}}
     try:
