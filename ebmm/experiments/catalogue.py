@@ -103,10 +103,10 @@ NETWORKS = by_name(map(networks_contest, (8, 16)))
 
 
 def lengths_contest() -> Experiment:
-    """What longer training brings (chapter 5)."""
+    """What longer training brings (chapter 4)."""
     home = NETWORKS["networks-64-16"]
-    about = f"64 bits, 16 patterns, 32 random bits redrawn, a network trained for so many updates; {budget(64)} floats"
-    return Experiment("lengths-64-16", about, home.task, length_contestants(home.contestants["ebmm-gated"]))
+    about = f"64 bits, 16 patterns, 32 random bits redrawn, networks trained for so many updates; {budget(64)} floats"
+    return Experiment("lengths-64-16", about, home.task, length_contestants(home.contestants))
 
 
 BLOCK_32, BLOCK_64, BITS_32 = tasks.NoiseBlock(16), tasks.NoiseBlock(32), tasks.NoiseBlock(16, binary=True)

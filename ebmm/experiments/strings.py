@@ -205,7 +205,11 @@ def part_contestants(full: dict[str, Contestant], home: str) -> dict[str, Contes
     return made
 
 
-LENGTHS = (625, 1250, 2500, 10000, 20000)
+LENGTHS = {  # other numbers of updates than those of NETWORKS
+    "ebmm-gated": (625, 1250, 2500, 10000, 20000),
+    "ebmm-attention": (5000,),
+    "ebmm-convolution": (8000,),
+}
 
 NETWORKS = {  # features that each gives, and steps of meta-training, as many as take at most half an hour of one core
     "ebmm-margin": (None, 0, 2000),
@@ -234,8 +238,11 @@ def network_contestants(task: Task, dim: int, home: str) -> dict[str, Contestant
     return {model: network_contestant(task, dim, model, home) for model in NETWORKS}
 
 
-def length_contestants(whole: Contestant) -> dict[str, Contestant]:
-    """The gated network beside margins as it is shipped, and trained from nothing for other numbers of updates."""
-    others = {steps: dict(whole.training or {}, steps=steps) for steps in LENGTHS}
-    made = {f"ebmm-gated-{steps}": replace(whole, training=training, home=None) for steps, training in others.items()}
-    return {"ebmm-gated": whole, **made}
+def length_contestants(full: dict[str, Contestant]) -> dict[str, Contestant]:
+    """Networks as they are shipped, and trained from nothing for other numbers of updates."""
+    made = {}
+    for model, lengths in LENGTHS.items():
+        whole = made[model] = full[model]
+        for steps in lengths:
+            made[f"{model}-{steps}"] = replace(whole, training=dict(whole.training or {}, steps=steps), home=None)
+    return made
