@@ -18,9 +18,15 @@ from ebmm.history import Checkpoint, History
 from ebmm.machine import PRECISIONS, _tf32, dtype_for, pick_device, rank_and_processes
 from ebmm.memory import TrainableMemory
 from ebmm.metrics import errors
+from ebmm.muon import Muon
 from ebmm.slopes import compiled
 from ebmm.steady import Steady
 from ebmm.tasks import Batch, Task, check_task
+
+OPTIMISERS = {
+    "adamw": lambda model, **options: torch.optim.AdamW(model.parameters(), **options),
+    "muon": Muon,
+}
 
 Drawn = tuple[Batch, int, Tensor]  # a batch, of which lesson it is, and where the generator stands after it
 
@@ -47,6 +53,7 @@ def fit(
     averaging: float = 0.99,
     late: bool = False,
     joining: float = 0.0,
+    optimiser: str = "adamw",
     compile: bool = False,
     precision: str = "float32",
     progress: bool = True,
@@ -54,7 +61,8 @@ def fit(
 ) -> History:
     """Meta-train a memory in place: sample, write, read, and descend the reconstruction loss.
 
-    AdamW with a linear warm-up and a cosine decay to 1 % of the learning rate; the global gradient norm is clipped.
+    AdamW or Muon, with a linear warm-up and a cosine decay to 1 % of the learning rate; the global gradient norm is
+    clipped.
     :class:`ebmm.steady.Steady` skips and counts updates with outlying gradients, and brings back good weights when
     training collapses.
 
@@ -67,7 +75,7 @@ def fit(
         task: or several of one pattern shape, as lessons: each step draws one of them. One may be listed twice.
         steps: updates in all. They shape the schedule, so they are the same in all sittings.
         memories: B, memories a step, over all processes.
-        learning_rate, weight_decay, clip, warmup: of AdamW, the rate at its peak; the largest norm; steps.
+        learning_rate, weight_decay, clip, warmup: the rate at its peak; decay; the largest norm; steps.
         seed: of the task's generator.
         checkpoint: a file to save to, every ``save_every`` steps and at the end. If it is there, the same call, with a
             model built from the same seed or the one that was being trained, goes on from it to the same numbers as
@@ -77,6 +85,8 @@ def fit(
         averaging: the model is left with a moving average of its weights, of which each step keeps this share; 0: none.
         late: weigh the k-th read iterate by k in the loss: :func:`ebmm.gradients.reconstruction_loss`.
         joining: the share of the steps over which lessons join one after the other, evenly; 0: all are there at once.
+        optimiser: ``"adamw"``, or ``"muon"``, :class:`ebmm.muon.Muon` for the static matrices, which takes larger
+            learning rates.
         compile: the gradients that writing and reading take. One to three minutes on one core, once for each energy on
             a machine, and on the CPU a compiler of C++; then, where an energy is many small operations, a step takes
             a third to a half of the time. The numbers are the same up to rounding. Energies with PyTorch's attention,
@@ -126,17 +136,19 @@ def fit(
         )
     where = pick_device(device)
     model.to(where)
-    optimiser = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
+    if optimiser not in OPTIMISERS:
+        raise ValueError(f"optimiser must be one of {tuple(OPTIMISERS)}, got {optimiser!r}")
+    stepper = OPTIMISERS[optimiser](model, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(seed)
     settings = {
         "steps": steps, "memories": memories, "learning_rate": learning_rate, "weight_decay": weight_decay,
         "clip": clip, "warmup": warmup, "seed": seed, "averaging": averaging, "late": bool(late),
-        "joining": joining, "compile": bool(compile), "precision": precision,
+        "joining": joining, "optimiser": optimiser, "compile": bool(compile), "precision": precision,
     }  # fmt: skip
     if compile and not hasattr(model, "slopes"):
         raise ValueError(f"only a memory that is written and read by gradients is compiled, not {kind(model)}")
-    steady = Steady(model, optimiser, averaging)
-    saved = Checkpoint(checkpoint, settings, task, model, optimiser, steady, generator)
+    steady = Steady(model, stepper, averaging)
+    saved = Checkpoint(checkpoint, settings, task, model, stepper, steady, generator)
 
     def joined(step: int) -> int:
         """How many lessons are there at a step."""
@@ -170,17 +182,17 @@ def fit(
                 if step and joined(step) > joined(step - 1):
                     steady.new_lesson()
                 rate = learning_rate * steady.factor * _schedule(step, steps, warmup)
-                for group in optimiser.param_groups:
+                for group in stepper.param_groups:
                     group["lr"] = rate
                 batch = batch.to(where, dtype_for(model))
                 loss, recalled = loss_of(batch)
-                optimiser.zero_grad()
+                stepper.zero_grad()
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()
                 error = errors(recalled, batch.patterns, history.metric).mean()
                 mean_loss, mean_error = _over_processes(torch.stack([loss.detach(), error]), processes)
                 if steady.accepts(mean_loss, norm, lesson):
-                    optimiser.step()
+                    stepper.step()
                 steady.after(mean_loss)
                 history.skipped, history.returns = steady.skipped, steady.returns
                 history.rows.append(

@@ -193,15 +193,17 @@ def test_lessons_join_one_after_the_other_over_a_share_of_the_steps():
     assert min(late) > 50 and set(numbers[:20]) == {1}
 
 
-def test_lessons_resume_to_the_same_numbers(tmp_path):
+@pytest.mark.parametrize("optimiser", ["adamw", "muon"])
+def test_lessons_resume_to_the_same_numbers(tmp_path, optimiser):
     lessons = [Task(RandomBits(8), FlipBits(0.1), number) for number in (1, 2)]
     whole, broken = small_model(), small_model()
-    fit(whole, lessons, 12, joining=0.5, **QUIET)
+    options = QUIET | {"joining": 0.5, "optimiser": optimiser}
+    fit(whole, lessons, 12, **options)
     stops = [Task(RandomBits(8), Stops(4), 1), lessons[1]]
     with pytest.raises(KeyboardInterrupt):
-        fit(broken, stops, 12, joining=0.5, checkpoint=tmp_path / "run", save_every=1, **QUIET)
+        fit(broken, stops, 12, checkpoint=tmp_path / "run", save_every=1, **options)
     stops[0].corruption.at = -1
-    history = fit(broken, stops, 12, joining=0.5, checkpoint=tmp_path / "run", save_every=1, **QUIET)
+    history = fit(broken, stops, 12, checkpoint=tmp_path / "run", save_every=1, **options)
     assert len(history.rows) == 12 and same_weights(broken.state_dict(), whole.state_dict())
 
 

@@ -60,6 +60,23 @@ def test_an_empty_slot_reminds_of_nothing():
     assert not torch.equal(energy(x)[0], before[0])
 
 
+def test_slots_hold_codes_of_length_one_whatever_the_coders_make():
+    class Longer(nn.Module):
+        def __init__(self, coder, before, behind):
+            super().__init__()
+            self.coder, self.before, self.behind = coder, before, behind
+
+        def forward(self, x):
+            return self.behind * self.coder(self.before * x)
+
+    encoder, decoder = (coder.double() for coder in sign_coders(6, 4, steps=3))
+    plain = CodedSlotEnergy(6, 3, 4, encoder, decoder, beta=2.0).double()
+    longer = CodedSlotEnergy(6, 3, 4, Longer(encoder, 1, 3.0), Longer(decoder, 1 / 3, 1), beta=2.0, scale=3.0).double()
+    plain.memory.weight.data = longer.memory.weight.data = torch.randn(3, 4).double()
+    x = torch.rand(5, 6).double()
+    torch.testing.assert_close(longer(x), plain(x))
+
+
 @pytest.mark.parametrize("coded", [False, True])
 def test_each_pattern_finds_an_empty_slot(coded):
     """One gradient step on the energy itself copies the pattern, or its code, into a slot that nothing was in."""
