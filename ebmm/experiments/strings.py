@@ -205,20 +205,20 @@ def part_contestants(full: dict[str, Contestant], home: str) -> dict[str, Contes
     return made
 
 
-LENGTHS = {  # other numbers of updates than those of NETWORKS
-    "ebmm-gated": (625, 1250, 2500, 10000, 20000),
-    "ebmm-attention": (5000,),
-    "ebmm-convolution": (8000,),
+NETWORKS = {  # features that each gives, and steps of meta-training, some minutes of one core
+    "ebmm-margin": (None, 0, 2000),
+    "ebmm-perceptron": (networks.Perceptron, 128, 4000),
+    "ebmm-residual": (networks.ResidualPerceptron, 128, 3000),
+    "ebmm-gated": (networks.GatedRecurrent, 128, 3000),
+    "ebmm-attention": (networks.BitAttention, 32, 1500),
+    "ebmm-convolution": (networks.Convolution, 32, 2000),
+    "ebmm-mixture": (networks.Mixture, 256, 4000),
 }
 
-NETWORKS = {  # features that each gives, and steps of meta-training, as many as take at most half an hour of one core
-    "ebmm-margin": (None, 0, 2000),
-    "ebmm-perceptron": (networks.Perceptron, 128, 8000),
-    "ebmm-residual": (networks.ResidualPerceptron, 128, 6000),
-    "ebmm-gated": (networks.GatedRecurrent, 128, 5000),
-    "ebmm-attention": (networks.BitAttention, 32, 1500),
-    "ebmm-convolution": (networks.Convolution, 32, 3000),
-    "ebmm-mixture": (networks.Mixture, 256, 7000),
+LENGTHS = {  # other numbers of steps than those
+    "ebmm-gated": (750, 1500, 6000, 12000),
+    "ebmm-attention": (4500,),
+    "ebmm-convolution": (6000,),
 }
 
 
@@ -228,7 +228,7 @@ def network_contestant(task: Task, dim: int, model: str, home: str | None) -> Co
     parts = (1, 2, 2, 3) if task.number <= dim // 4 else (1, 2, 3, 4) if task.number < dim else (2, 4, 8)
     return Contestant(
         partial(network_memory, dim, network, width),
-        {"steps": steps, "learning_rate": 2e-3, "memories": 8, "clip": 0.5, "late": True},
+        {"steps": steps, "learning_rate": 5e-3, "memories": 8, "clip": 0.5, "late": True, "optimiser": "muon"},
         lessons=lessons(task, dim, *parts), home=home,
     )  # fmt: skip
 
