@@ -239,10 +239,12 @@ def network_contestants(task: Task, dim: int, home: str) -> dict[str, Contestant
 
 
 def length_contestants(full: dict[str, Contestant]) -> dict[str, Contestant]:
-    """Networks as they are shipped, and trained from nothing for other numbers of updates."""
+    """Networks as they are shipped, trained from nothing for other numbers of updates, and by AdamW."""
     made = {}
     for model, lengths in LENGTHS.items():
         whole = made[model] = full[model]
         for steps in lengths:
             made[f"{model}-{steps}"] = replace(whole, training=dict(whole.training or {}, steps=steps), home=None)
-    return made
+    gated = full["ebmm-gated"]
+    by_adamw = dict(gated.training or {}, optimiser="adamw", learning_rate=2e-3)
+    return made | {"ebmm-gated-adamw": replace(gated, training=by_adamw, home=None)}
