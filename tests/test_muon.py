@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 import ebmm
-from ebmm.energies import MarginEnergy
+from ebmm.energies import DenseEnergy, MarginEnergy
 from ebmm.experiments.networks import Convolution, Perceptron
 from ebmm.muon import Muon, orthogonalised
 from ebmm.tasks import RandomBits, RedrawBits, Task
@@ -74,6 +74,7 @@ def test_of_an_ebmm_neither_the_start_of_the_memory_nor_rates_are_matrices():
     names = {parameter: name for name, parameter in model.named_parameters()}
     assert {names[p] for p in matrices} == {f"energy_network.network.{name}.weight" for name in ("first", "second")}
     assert len(others) + len(matrices) == len(names)
+    assert Muon(ebmm.EBMM(DenseEnergy(8, slots=3)), **OPTIONS).param_groups[1]["params"] == []
 
 
 def test_fit_trains_with_it():
