@@ -216,7 +216,7 @@ NETWORKS = {  # features that each gives, and steps of meta-training, some minut
 }
 
 LENGTHS = {  # other numbers of steps than those
-    "ebmm-gated": (750, 1500, 6000, 12000),
+    "ebmm-gated": (750, 1500, 6000),
     "ebmm-attention": (4500,),
     "ebmm-convolution": (6000,),
 }
