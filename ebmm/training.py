@@ -23,7 +23,7 @@ from ebmm.slopes import compiled
 from ebmm.steady import Steady
 from ebmm.tasks import Batch, Task, check_task
 
-OPTIMISERS = {
+OPTIMISERS: dict[str, Callable[..., torch.optim.Optimizer]] = {
     "adamw": lambda model, **options: torch.optim.AdamW(model.parameters(), **options),
     "muon": Muon,
 }
@@ -85,8 +85,7 @@ def fit(
         averaging: the model is left with a moving average of its weights, of which each step keeps this share; 0: none.
         late: weigh the k-th read iterate by k in the loss: :func:`ebmm.gradients.reconstruction_loss`.
         joining: the share of the steps over which lessons join one after the other, evenly; 0: all are there at once.
-        optimiser: ``"adamw"``, or ``"muon"``, :class:`ebmm.muon.Muon` for the static matrices, which takes larger
-            learning rates.
+        optimiser: ``"adamw"``, or ``"muon"``: :class:`ebmm.muon.Muon` for the static matrices.
         compile: the gradients that writing and reading take. One to three minutes on one core, once for each energy on
             a machine, and on the CPU a compiler of C++; then, where an energy is many small operations, a step takes
             a third to a half of the time. The numbers are the same up to rounding. Energies with PyTorch's attention,
@@ -127,6 +126,8 @@ def fit(
     if joining > 1:
         raise ValueError(f"joining must be from 0 to 1, got {joining}")
     save_every, max_skipped = whole(save_every, "save_every"), whole(max_skipped, "max_skipped")
+    if optimiser not in tuple(OPTIMISERS):
+        raise ValueError(f"optimiser must be one of {tuple(OPTIMISERS)}, got {optimiser!r}")
     if precision not in PRECISIONS:
         raise ValueError(f"precision must be one of {PRECISIONS}, got {precision!r}")
     rank, processes = rank_and_processes()
@@ -136,8 +137,6 @@ def fit(
         )
     where = pick_device(device)
     model.to(where)
-    if optimiser not in OPTIMISERS:
-        raise ValueError(f"optimiser must be one of {tuple(OPTIMISERS)}, got {optimiser!r}")
     stepper = OPTIMISERS[optimiser](model, lr=learning_rate, weight_decay=weight_decay, betas=(0.9, 0.99))
     generator = torch.Generator().manual_seed(seed)
     settings = {

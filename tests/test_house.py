@@ -18,8 +18,8 @@ FILES = sorted(path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*
 # The rooms of the package, a level a line, the lowest first: a room imports from lower levels only.
 ORDER = """
 _repository
-descent files given metrics muon recompute slopes steady
-memory machine
+descent files given metrics recompute slopes steady
+memory machine muon
 layers coders
 network energies hopfield dense tasks datasets baselines results
 trial

@@ -7,7 +7,8 @@ from torch import nn
 import ebmm
 from ebmm.energies import DenseEnergy, MarginEnergy
 from ebmm.experiments.networks import Convolution, Perceptron
-from ebmm.muon import Muon, orthogonalised
+from ebmm.gradients import reconstruction_loss
+from ebmm.muon import Muon, matrices_of, orthogonalised
 from ebmm.tasks import RandomBits, RedrawBits, Task
 
 TASK = Task(RandomBits(8), RedrawBits(2), 2)
@@ -69,25 +70,73 @@ def test_a_kernel_is_a_matrix_with_a_row_for_each_output():
 
 
 def test_of_an_ebmm_neither_the_start_of_the_memory_nor_rates_are_matrices():
+    class Wrapped(nn.Module):
+        def __init__(self, model):
+            super().__init__()
+            self.inner = model
+
     model = ebmm.EBMM(MarginEnergy(8, Perceptron(8, 4), 4), write_steps=3)
-    others, matrices = (group["params"] for group in Muon(model, **OPTIONS).param_groups)
     names = {parameter: name for name, parameter in model.named_parameters()}
-    assert {names[p] for p in matrices} == {f"energy_network.network.{name}.weight" for name in ("first", "second")}
-    assert len(others) + len(matrices) == len(names)
-    assert Muon(ebmm.EBMM(DenseEnergy(8, slots=3)), **OPTIONS).param_groups[1]["params"] == []
+    for one in (model, Wrapped(model)):
+        others, matrices = (group["params"] for group in Muon(one, **OPTIONS).param_groups)
+        assert {names[p] for p in matrices} == {f"energy_network.network.{name}.weight" for name in ("first", "second")}
+        assert len(others) + len(matrices) == len(names)
+    assert matrices_of(ebmm.EBMM(DenseEnergy(8, slots=3))) == []
 
 
-def test_fit_trains_with_it():
-    trained = []
-    for optimiser in ("adamw", "muon"):
+def test_the_first_step_of_fit_is_the_orthogonalised_gradient():
+    def fresh():
         torch.manual_seed(0)
-        model = ebmm.EBMM(MarginEnergy(8, Convolution(8, 4, kernel=3), 4), gradient_term=False)
-        before = model.energy_network.network.first.weight.detach().clone()
-        ebmm.fit(model, TASK, 2, memories=2, optimiser=optimiser, warmup=0, progress=False, device="cpu")
-        trained.append((model.energy_network.network.first.weight - before).detach())
-    assert not torch.allclose(*trained, rtol=0.1)
+        return ebmm.EBMM(MarginEnergy(8, Convolution(8, 4, kernel=3), 4), gradient_term=False)
+
+    model, twin = fresh(), fresh()
+    with torch.no_grad():
+        for one in (model, twin):
+            one.energy_network.head.fill_(0.3)
+    ebmm.fit(
+        model, TASK, 1, memories=2, learning_rate=0.01, weight_decay=0, optimiser="muon", warmup=0, averaging=0,
+        progress=False, device="cpu",
+    )  # fmt: skip
+    loss, _ = reconstruction_loss(twin, TASK.sample(2, torch.Generator().manual_seed(0)))
+    loss.backward()
+    kernel = twin.energy_network.network.first.weight
+    step = 0.2 * 6**0.5 * orthogonalised(kernel.grad.flatten(1)).view_as(kernel)
+    torch.testing.assert_close(model.energy_network.network.first.weight, kernel - 0.01 * step, rtol=0, atol=1e-5)
 
 
-def test_another_optimiser_is_refused():
+def test_its_state_can_be_saved_and_loaded():
+    torch.manual_seed(0)
+    models = [nn.Linear(4, 3), nn.Linear(4, 3)]
+    models[1].load_state_dict(models[0].state_dict())
+    first, second = (Muon(model, **OPTIONS) for model in models)
+    for step in range(4):
+        for model, optimiser in zip(models, (first, second), strict=True):
+            model(torch.full((2, 4), step + 1.0)).square().sum().backward()
+            optimiser.step()
+            optimiser.zero_grad()
+        state, second = second.state_dict(), Muon(models[1], **OPTIONS)
+        second.load_state_dict(copy.deepcopy(state))
+    assert torch.equal(models[0].weight, models[1].weight) and torch.equal(models[0].bias, models[1].bias)
+
+
+@pytest.mark.parametrize("size", [1e-30, 1e4])
+def test_the_size_of_a_gradient_does_not_matter(size):
+    torch.manual_seed(0)
+    matrix = torch.randn(6, 9)
+    torch.testing.assert_close(orthogonalised(size * matrix), orthogonalised(matrix), rtol=1e-3, atol=1e-4)
+    assert torch.equal(orthogonalised(0 * matrix), 0 * matrix)
+
+
+def test_a_closure_and_a_momentum_out_of_range_are_refused():
+    model = nn.Linear(4, 3)
+    with pytest.raises(ValueError, match="no closure"):
+        Muon(model, **OPTIONS).step(lambda: 0)
+    for momentum in (-0.1, 1.0, float("nan")):
+        with pytest.raises(ValueError, match="momentum"):
+            Muon(model, momentum=momentum, **OPTIONS)
+
+
+@pytest.mark.parametrize("optimiser", ["sgd", "Muon", None, ["muon"]])
+def test_another_optimiser_is_refused(optimiser):
     with pytest.raises(ValueError, match="optimiser must be one of"):
-        ebmm.fit(ebmm.EBMM(MarginEnergy(8)), TASK, 1, optimiser="sgd")
+        ebmm.fit(ebmm.EBMM(MarginEnergy(8)), TASK, 1, optimiser=optimiser)

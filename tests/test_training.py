@@ -199,9 +199,11 @@ def test_lessons_resume_to_the_same_numbers(tmp_path, optimiser):
     whole, broken = small_model(), small_model()
     options = QUIET | {"joining": 0.5, "optimiser": optimiser}
     fit(whole, lessons, 12, **options)
-    stops = [Task(RandomBits(8), Stops(4), 1), lessons[1]]
+    stops = [Task(RandomBits(8), Stops(100), 1), lessons[1]]  # in about the ninth step
     with pytest.raises(KeyboardInterrupt):
         fit(broken, stops, 12, checkpoint=tmp_path / "run", save_every=1, **options)
+    saved = torch.load(tmp_path / "run", weights_only=False)
+    assert saved["optimiser"]["state"]
     stops[0].corruption.at = -1
     history = fit(broken, stops, 12, checkpoint=tmp_path / "run", save_every=1, **options)
     assert len(history.rows) == 12 and same_weights(broken.state_dict(), whole.state_dict())

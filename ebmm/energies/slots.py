@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from ebmm.coders import sign_coders
 from ebmm.coders.base import given_or_default
+from ebmm.given import real
 from ebmm.layers import MemoryLinear, MemorySlots, beside_points
 from ebmm.memory import as_pattern_shape
 
@@ -109,7 +110,7 @@ class CodedSlotEnergy(nn.Module):
         slots, width: how many patterns there is room for, and C, floats of a slot.
         encoder, decoder: (M, *S) to (M, C) and back, to [0, 1]; by default, for vectors, those of
             :func:`ebmm.coders.sign_coders`, for independent bits.
-        scale: root mean square of the numbers that ``encoder`` gives; slots hold codes divided by it.
+        scale: root mean square of the numbers that ``encoder`` gives, above 0; slots hold codes divided by it.
         beta, price, power, share: start values of β, c, q and a, above 0.
 
     Shape:
@@ -140,7 +141,9 @@ class CodedSlotEnergy(nn.Module):
         self.encoder, self.decoder = given_or_default(
             encoder, decoder, self.pattern_shape, lambda d: sign_coders(d, width)
         )
-        self.scale = scale
+        self.scale = real(scale, "scale", 0)
+        if scale == 0:
+            raise ValueError("scale must be above 0, got 0")
         self.memory = MemorySlots(slots, width, scale=0.2)
         self.log_beta, self.price, self.power, self.log_share = _scalars(math.log(beta), price, power, math.log(share))
 

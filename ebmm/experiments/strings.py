@@ -67,10 +67,11 @@ def network_memory(dim: int, network: Callable[..., nn.Module] | None, width: in
     return EBMM(energy, **HopEnergy.settings | {"read_steps": 5, "write_rate": 0.15})
 
 
-def slot_memory(dim: int, number: int, alike: bool = False) -> EBMM:
+def slot_memory(dim: int, number: int, correlated: bool = False) -> EBMM:
     """A place for each pattern, for its code where room is short; written one by one by one step each.
 
-    Where patterns are ``alike``, codes are learned, and a full slot costs more than patterns overlap.
+    For ``correlated`` patterns it is made for the coders of the memory network, whose codes have numbers of about 3,
+    and a full slot costs more, since overlaps are larger. Price and reading were chosen on other memories of the task.
 
     What an energy charges for a full slot stays as it is: patterns that collide are rare, and make for gradients so
     large that training leaves them out, so that it would learn too low a price.
@@ -78,7 +79,7 @@ def slot_memory(dim: int, number: int, alike: bool = False) -> EBMM:
     slots, width = slots_and_width(dim, number)
     settings = SlotEnergy.settings
     energy: SlotEnergy | CodedSlotEnergy
-    if alike:
+    if correlated:
         energy = CodedSlotEnergy(dim, slots, width, *packing_coders(dim, width), price=1.6, share=0.5, scale=3.0)
         settings = settings | {"write_rate": 2.0, "read_steps": 10, "read_rate": 0.03}
     elif width < dim:
@@ -140,7 +141,7 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
 
     room = min(number, budget(dim) // dim)
     memories = 16 if dim <= 64 else 8
-    alike = isinstance(task.source, CorrelatedBits)
+    correlated = isinstance(task.source, CorrelatedBits)
     slotted = {"steps": 2000 if dim <= 64 else 3000, "learning_rate": 5e-3, "memories": memories}
     return {
         "ebmm-hop": Contestant(
@@ -150,12 +151,12 @@ def contestants(task: Task, dim: int, homes: dict[str, str]) -> dict[str, Contes
             home=homes.get("ebmm-hop"),
         ),
         "ebmm-slots": Contestant(
-            partial(slot_memory, dim, number, alike),
+            partial(slot_memory, dim, number, correlated),
             # Short codes are decoded at each step of writing, which takes seconds an update.
             {"learning_rate": 1e-3, "late": True, "joining": 0.2}
             | ({"steps": 100, "memories": 2} if width < dim else {"steps": 600, "memories": 8}),
             lessons=lessons(task, dim, 1, 2, 4) if number <= dim // 2 else (), home=homes.get("ebmm-slots"),
-            start="memory-network" if alike else None,
+            start="memory-network" if correlated else None,
         ),
         "ebmm-predictive": Contestant(partial(predictive_memory, dim), {"steps": 3000, "learning_rate": 2e-3}),
         "ebmm-gated": network_contestant(task, dim, "ebmm-gated", homes.get("ebmm-gated")),
@@ -215,7 +216,7 @@ NETWORKS = {  # features that each gives, and steps of meta-training, some minut
     "ebmm-mixture": (networks.Mixture, 256, 4000),
 }
 
-LENGTHS = {  # other numbers of steps than those
+LENGTHS = {  # other numbers of steps than in NETWORKS
     "ebmm-gated": (750, 1500, 6000),
     "ebmm-attention": (4500,),
     "ebmm-convolution": (6000,),
@@ -239,7 +240,7 @@ def network_contestants(task: Task, dim: int, home: str) -> dict[str, Contestant
 
 
 def length_contestants(full: dict[str, Contestant]) -> dict[str, Contestant]:
-    """Networks as they are shipped, trained from nothing for other numbers of updates, and by AdamW."""
+    """Three networks of NETWORKS, the same with other numbers of steps, and one by AdamW at its own learning rate."""
     made = {}
     for model, lengths in LENGTHS.items():
         whole = made[model] = full[model]

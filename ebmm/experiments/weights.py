@@ -1,6 +1,6 @@
 """Weights files: half precision, and the training spent in their metadata.
 
-Where several contestants share their coders, one file holds them. The others name it, with its SHA-256, and hold
+Where several rivals share their coders, one file holds them. The others name it, with its SHA-256, and hold
 only what is their own.
 """
 
@@ -26,8 +26,9 @@ def save_weights(
 
     Args:
         training: what was spent on the model, as JSON can hold it: ``"experiment"``, ``"model"`` and more.
-        coders: the weights file that the model took its coders from. If they are still the same, they are not
-            written again: ``path`` then refers to this file, which must stay beside it or be shipped.
+        coders: the weights file that the model took its coders from. If they are still the same, under the same
+            names, they are not written again: ``path`` then refers to this file, which must stay beside it or be
+            shipped.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file, save_file

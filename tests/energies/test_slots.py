@@ -77,6 +77,12 @@ def test_slots_hold_codes_of_length_one_whatever_the_coders_make():
     torch.testing.assert_close(longer(x), plain(x))
 
 
+@pytest.mark.parametrize("scale", [0, -1.0, float("nan")])
+def test_codes_of_no_length_are_refused(scale):
+    with pytest.raises(ValueError, match="scale"):
+        CodedSlotEnergy(6, 3, 4, scale=scale)
+
+
 @pytest.mark.parametrize("coded", [False, True])
 def test_each_pattern_finds_an_empty_slot(coded):
     """One gradient step on the energy itself copies the pattern, or its code, into a slot that nothing was in."""

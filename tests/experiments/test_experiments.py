@@ -137,7 +137,7 @@ def test_slots_for_strings_alike_start_from_the_coders_of_the_memory_network(tmp
     assert ready("correlated-64-64", "ebmm-slots", weights=str(out)).evaluate(memories=5)["mean"] < 4
 
 
-def test_networks_are_trained_from_nothing_for_other_lengths():
+def test_networks_of_other_lengths_are_those_of_the_table_but_for_their_length():
     contestants = EXPERIMENTS["lengths-64-16"].contestants
     for model, contestant in contestants.items():
         name, _, other = model.removeprefix("ebmm-").partition("-")
@@ -583,7 +583,7 @@ def test_six_networks_beside_margins_leave_few_wrong_bits_and_fewer_than_margins
 def test_each_training_reaches_its_number():
     most = {
         "networks-64-8": 0.8, "networks-64-16": 3.0, ("ebmm-hop", "redrawn-64-16"): 1.2, ("ebmm-hop", "binary-32"): 0.5,
-        ("ebmm-hop", "binary-48"): 4.5, ("ebmm-slots", "redrawn-64-16"): 0.4, ("ebmm-slots", "binary-32"): 0.05,
+        ("ebmm-hop", "binary-48"): 5.0, ("ebmm-slots", "redrawn-64-16"): 0.4, ("ebmm-slots", "binary-32"): 0.05,
         ("ebmm-slots", "correlated-64-64"): 3.0, ("ebmm-gated", "redrawn-64-16"): 3.0,
     }  # fmt: skip
     seeds = {}
@@ -592,7 +592,8 @@ def test_each_training_reaches_its_number():
         assert row["mean"] <= most.get(key, most.get(row["experiment"], 0)), key
         seeds.setdefault(key, set()).add(row["training"]["seed"])
     assert len(seeds) == 3 + 3 + 1 + 2 * 6
-    assert all(len(found) >= (10 if model == "ebmm-hop" else 3) for (model, _), found in seeds.items())
+    least = {"ebmm-hop": 10, "ebmm-attention": 1}
+    assert all(len(found) >= least.get(model, 3) for (model, _), found in seeds.items())
 
 
 def test_longer_training_leaves_fewer_wrong_bits():
