@@ -52,6 +52,15 @@ class Muon(torch.optim.AdamW):
         lr, betas, weight_decay: of both, as for ``torch.optim.AdamW``.
         momentum: share of the moving average that stays in each step, from 0 to below 1.
 
+    Example:
+        >>> layer = nn.Linear(3, 2)
+        >>> optimiser = Muon(layer, lr=0.01, betas=(0.9, 0.99), weight_decay=0.0)
+        >>> before = layer.weight.detach().clone()
+        >>> layer(torch.rand(4, 3)).square().sum().backward()
+        >>> optimiser.step()
+        >>> bool((layer.weight != before).all())
+        True
+
     Jordan and others, *Muon: an optimizer for hidden layers in neural networks* (2024); the scale is that of Liu and
     others, *Muon is scalable for LLM training* (2025).
     """
