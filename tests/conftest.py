@@ -277,7 +277,8 @@ def opening(browser, address):
             lambda request: None if request.url.startswith((address, "data:")) else abroad.append(request.url),
         )
         page.goto(f"{address}/{name}", wait_until="networkidle")
-        page.wait_for_function("document.documentElement.dataset.theme !== 'auto'")  # a script's work
+        if settings.get("java_script_enabled", True):
+            page.wait_for_function("document.documentElement.dataset.theme !== 'auto'")  # a script's work
         page.evaluate("window.MathJax && MathJax.startup && MathJax.startup.promise")
         return page, errors, abroad
 
