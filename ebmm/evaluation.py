@@ -6,6 +6,7 @@ import inspect
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,7 +15,7 @@ from ebmm.given import kind, name_of, warned_of_global_draws, whole
 from ebmm.machine import describe_device, dtype_for, pick_device, versions
 from ebmm.memory import AssociativeMemory
 from ebmm.metrics import errors
-from ebmm.tasks import Task, check_task
+from ebmm.tasks import Batch, Task, check_task
 
 
 def evaluate(
@@ -90,6 +91,32 @@ def evaluate(
         "device": describe_device(where),
         "versions": versions(),
     }
+
+
+def compare(model: Any, batch: Batch, metric: str) -> dict[str, float]:
+    """Mean errors of what queries read from their own memory, from another's, and from an empty one.
+
+    Another's is that of the next of the batch's memories, where there are several; an empty one is read where a model
+    has ``initial_memory``, as an EBMM has. Patterns and queries are on the model's device.
+
+    Example:
+        >>> from ebmm import EBMM, energies, tasks
+        >>> task = Task(tasks.RandomBits(32), tasks.FlipBits(0.1), number=2)
+        >>> model = EBMM(energies.HopEnergy(32), **energies.HopEnergy.settings)
+        >>> errors = compare(model, task.sample(8, torch.Generator().manual_seed(0)), task.metric)
+        >>> errors["own"] < 0.5 < errors["empty"] < errors["another's"]
+        True
+    """
+    with torch.no_grad():
+        memory = model.write(batch.patterns)
+        memories = {"own": memory}
+        if memory.batch_size > 1:
+            memories["another's"] = memory[torch.arange(memory.batch_size).roll(1)]
+        empty = getattr(model, "initial_memory", None)
+        if empty is not None:
+            memories["empty"] = empty(memory.batch_size)
+        read = {name: model.read(batch.queries, held) for name, held in memories.items()}
+    return {name: errors(x, batch.patterns, metric).mean().item() for name, x in read.items()}
 
 
 def moved(model: AssociativeMemory, device: str | None = None) -> torch.device:

@@ -34,6 +34,8 @@ class History:
             often training had collapsed and came back to weights from before.
         seconds: time spent, over all sittings.
         metric: what the error counts.
+        compared: one dict every so many steps: step, and the errors of what is read from the queries' own memory, from
+            another's and from an empty one. Where the three agree, nothing is remembered.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)
@@ -41,6 +43,7 @@ class History:
     returns: int = 0
     seconds: float = 0.0
     metric: str = "wrong bits"
+    compared: list[dict[str, float]] = field(default_factory=list)
 
     def __repr__(self) -> str:
         last = f", last {self.metric}: {self.rows[-1]['error']:.3g}" if self.rows else ""

@@ -12,6 +12,7 @@ from contextlib import closing, contextmanager, nullcontext
 import torch
 from torch import Tensor, distributed, nn
 
+from ebmm.evaluation import compare
 from ebmm.given import kind, real, warned_of_global_draws, whole
 from ebmm.gradients import check_before_training, reconstruction_loss
 from ebmm.history import Checkpoint, History
@@ -58,6 +59,7 @@ def fit(
     precision: str = "float32",
     progress: bool = True,
     check_gradients: bool | None = None,
+    compare_every: int = 0,
 ) -> History:
     """Meta-train a memory in place: sample, write, read, and descend the reconstruction loss.
 
@@ -97,6 +99,8 @@ def fit(
             (:class:`ebmm.baselines.kanerva.KanervaMachine`, cosine below 0.5).
         check_gradients: ask :func:`ebmm.check_gradients` before the first step; ``None`` asks where an energy has
             layers of your own; of above 200 000 parameters only for PyTorch's functions known to be wrong.
+        compare_every: steps between comparisons of the own memory with another's and an empty one, by
+            :func:`ebmm.evaluation.compare`, for ``history.compared`` and the bar; 0: none.
 
     Raises:
         TrainingError: too many non-finite steps in a row. GradientError: PyTorch's meta-gradient is wrong.
@@ -126,6 +130,7 @@ def fit(
     if joining > 1:
         raise ValueError(f"joining must be from 0 to 1, got {joining}")
     save_every, max_skipped = whole(save_every, "save_every"), whole(max_skipped, "max_skipped")
+    compare_every = whole(compare_every, "compare_every", 0)
     if optimiser not in tuple(OPTIMISERS):
         raise ValueError(f"optimiser must be one of {tuple(OPTIMISERS)}, got {optimiser!r}")
     if precision not in PRECISIONS:
@@ -184,6 +189,9 @@ def fit(
                 for group in stepper.param_groups:
                     group["lr"] = rate
                 batch = batch.to(where, dtype_for(model))
+                if compare_every and step % compare_every == 0:
+                    with torch.random.fork_rng([where] if where.type == "cuda" else []):
+                        history.compared.append({"step": step, **compare(model, batch, history.metric)})
                 loss, recalled = loss_of(batch)
                 stepper.zero_grad()
                 loss.backward()
@@ -199,6 +207,8 @@ def fit(
                 )
                 history.seconds = earlier + time.monotonic() - start
                 shown = {"loss": f"{mean_loss:.3g}", history.metric: f"{mean_error:.3g}", "skipped": history.skipped}
+                for last in history.compared[-1:]:
+                    shown |= {name: f"{last[name]:.3g}" for name in ("another's", "empty") if name in last}
                 bar.set_postfix(shown, refresh=False)
                 bar.update()
                 if steady.skipped_in_a_row == max_skipped:

@@ -32,6 +32,8 @@ from ebmm.energies import (
     ResNetConvEnergy,
     ResNetLinearEnergy,
     SlotEnergy,
+    convolutional_association,
+    linear_association,
 )
 from ebmm.experiments.networks import Perceptron
 from ebmm.memory import AssociativeMemory, floats_held
@@ -66,7 +68,12 @@ def coders(read, code):
 def slot_memory():
     """With networks that do something: they start as zero, so that nothing reaches what stands before."""
     model = InpaintingMemory(SQUARE, 5, 4, *image_coders(SQUARE, 4, channels=(2, 2)), hidden=3)
-    for layer in (model.detail[-1], model.tolerance[-1], model.encoder.network[-1], model.decoder.network[5]):
+    for layer in (
+        model.misfit.detail[-1],
+        model.misfit.tolerance[-1],
+        model.encoder.network[-1],
+        model.decoder.network[5],
+    ):
         for parameter in layer.parameters():
             nn.init.normal_(parameter, std=0.1)
     return model
@@ -117,6 +124,10 @@ TABLE = {
         lambda: ebmm(ResNetConvEnergy(IMAGE, 2, hidden=3, widths=(2, 3), inside=4, outside=5, head=4)),
         IMAGE,
         goes_on=False,
+    ),
+    "EBMM, association": Case(lambda: ebmm(linear_association(SQUARE, 3, 4), reduction="sum"), SQUARE, goes_on=False),
+    "EBMM, association by convolution": Case(
+        lambda: ebmm(convolutional_association(SQUARE, 3, 4, hops=2), reduction="sum"), SQUARE, goes_on=False
     ),
     "MANN": Case(lambda: MANN(6, rows=5, width=4, heads=2, controller=7, code_width=8)),
     "MANN, images": Case(lambda: MANN(IMAGE, 5, 4, 2, 7, *coders(7 + 8, 8), code_width=8), IMAGE),

@@ -11,8 +11,9 @@ import ebmm
 from ebmm import EBMM, DenseMemory, Hopfield, Memory, Task, evaluate, fit
 from ebmm.baselines import MemoryNetwork
 from ebmm.energies import PredictiveEnergy
+from ebmm.evaluation import compare
 from ebmm.metrics import errors, squared_error, wrong_bits
-from ebmm.tasks import FlipBits, GaussianNoise, ImagePatterns, RandomBits, RedrawBits
+from ebmm.tasks import Batch, FlipBits, GaussianNoise, ImagePatterns, RandomBits, RedrawBits
 
 TASK = Task(RandomBits(16), FlipBits(0.2), number=3)
 
@@ -360,3 +361,25 @@ def test_a_model_is_evaluated_on_the_gpu_it_is_moved_to():
     row = evaluate(model, TASK, 9, device="cuda")
     assert next(model.parameters()).is_cuda and not row["device"].startswith("cpu")
     assert row["mean"] == pytest.approx(evaluate(trained_like(), TASK, 9)["mean"], abs=0.1)
+
+
+class Labelled:
+    """A memory that keeps patterns, reads the first of them, and has, empty, white ones."""
+
+    memory_floats = 8
+
+    def write(self, patterns):
+        return Memory({"kept": patterns})
+
+    def read(self, query, memory):
+        return memory["kept"][:, :1].expand_as(query)
+
+    def initial_memory(self, batch_size):
+        return Memory({"kept": torch.zeros(batch_size, 1, 4)})
+
+
+def test_comparing_reads_the_own_the_next_and_an_empty_memory():
+    patterns = torch.tensor([[[1.0, 0, 0, 0]], [[1.0, 1, 0, 0]], [[1.0, 1, 1, 0]]])
+    batch = Batch(patterns, patterns, torch.ones_like(patterns, dtype=torch.bool))
+    found = compare(Labelled(), batch, "wrong bits")
+    assert found == {"own": 0.0, "another's": pytest.approx(4 / 3), "empty": 2.0}

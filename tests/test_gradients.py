@@ -143,6 +143,11 @@ def test_gradients_of_baselines_pass(name):
 OF_IMAGES = {
     "linear": lambda: EBMM(energies.ResNetLinearEnergy((8, 8), 3, 5, 2, (4,), 5, 6)),
     "convolutional": lambda: EBMM(energies.ResNetConvEnergy((8, 8), 2, 5, 2, (4,), 3, 3, 5)),
+    "association": lambda: EBMM(energies.linear_association((8, 8), 3, 4), reduction="sum", gradient_term=False),
+    "association by convolution": lambda: EBMM(
+        energies.convolutional_association((8, 8), 3, 4, hops=2), reduction="sum", gradient_term=False
+    ),
+    "inpainter": lambda: baselines.Inpainter((8, 8), hidden=4, blocks=2),
     "slot memory": lambda: baselines.InpaintingMemory(
         (8, 8), 3, 4, *image_coders((8, 8), 4, channels=(2, 2)), hidden=3
     ),

@@ -147,6 +147,28 @@ def test_training_reaches_a_sensible_error():
     assert sum(loss[-20:]) < 0.3 * sum(loss[:20])
 
 
+def test_the_own_memory_is_compared_with_others_and_an_empty_one_and_nothing_changes_by_that():
+    models = [small_model(), small_model()]
+    plain, history = (
+        fit(m, TASK, 5, memories=3, compare_every=n, **QUIET) for m, n in zip(models, (0, 2), strict=True)
+    )
+    assert plain.compared == [] and [row["step"] for row in history.compared] == [0, 2, 4]
+    assert set(history.compared[0]) == {"step", "own", "another's", "empty"}
+    assert history.rows == plain.rows and same_weights(models[0].state_dict(), models[1].state_dict())
+    for row in history.compared:
+        assert row["own"] == pytest.approx(history.rows[row["step"]]["error"])
+    alone = fit(small_model(), TASK, 1, memories=1, compare_every=1, **QUIET)
+    assert set(alone.compared[0]) == {"step", "own", "empty"}
+
+
+def test_comparisons_are_kept_in_the_checkpoint(tmp_path):
+    whole = fit(small_model(), TASK, 6, memories=2, compare_every=2, **QUIET)
+    path = tmp_path / "run.pt"
+    fit(small_model(), TASK, 6, memories=2, compare_every=2, checkpoint=path, save_every=3, **QUIET)
+    again = fit(small_model(), TASK, 6, memories=2, compare_every=2, checkpoint=path, **QUIET)
+    assert again.compared == whole.compared and len(again.compared) == 3
+
+
 def test_history_has_a_row_for_each_step():
     model = small_model()
     history = fit(model, TASK, 12, memories=3, **QUIET)

@@ -12,9 +12,8 @@ from ebmm.baselines.rival import OneSlotEach
 from ebmm.coders.images import as_planes
 from ebmm.descent import inverse_softplus, never_growing, recordable, velocity_after
 from ebmm.memory import Memory, check_counts
+from ebmm.misfit import CELL, PictureMisfit
 from ebmm.slopes import recorded_slope
-
-CELL = 4  # pixels along a side of the cells that are compared when an image reminds of another
 
 
 class InpaintingMemory(OneSlotEach):
@@ -23,13 +22,8 @@ class InpaintingMemory(OneSlotEach):
     - ``y = Σᵢ wᵢ yᵢ`` is what x reminds of: the decoded slots ``yᵢ`` with weights ``w = softmax(−β D(x, yᵢ))``, as in a
       dense associative memory, but with a distance that no damaged part dominates:
       ``D = Σ_c τ log(1 + d_c/τ)``, d_c being the squared distance within cell c of 4 × 4 pixels.
-    - ``z = y + f(x, y)`` adds the detail that the surroundings suggest; f is a network of three convolutions.
-    - ``u_p`` is half the squared misfit ``(x − z)²``, summed over colours and averaged over the 5 × 5 pixels
-      around p; ``b_p`` is what is forgiven there, given by a small network of y alone.
-    - ``ρ(v) = softplus(a v)/a`` is 0 for a misfit well below what is forgiven, and grows with slope 1 above.
-
-    So the gradient is x − z where x does not fit, as in a block of noise, and 0 where it does: intact detail, for
-    which a code has no room, is left alone. Both networks start as zero.
+    - The sum is that of :class:`ebmm.misfit.PictureMisfit`: x is pulled to y where it does not fit, as in a block of
+      noise, and left alone where it does.
 
     Reading takes K steps of projected gradient descent with momentum, as :class:`ebmm.EBMM` does. Writing does not
     descend: it copies the code of each pattern into a slot, so this is no energy-based memory model. It is ours, not
@@ -50,8 +44,6 @@ class InpaintingMemory(OneSlotEach):
     """
 
     settings = ("slots", "width", "read_steps")
-    over_rows: Tensor
-    over_columns: Tensor
 
     def __init__(
         self,
@@ -72,21 +64,7 @@ class InpaintingMemory(OneSlotEach):
         self.planes = as_planes(shape)
         self.log_inverse_temperature = nn.Parameter(torch.tensor(0.0))  # log β
         self.log_tolerated = nn.Parameter(torch.tensor(0.5).log())  # log τ
-        numbers = CELL**2 * self.planes[0]
-        self.detail = nn.Sequential(
-            nn.Conv2d(2 * numbers, hidden, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(hidden, hidden, 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(hidden, numbers, 3, padding=1),
-        )
-        self.tolerance = nn.Sequential(nn.Conv2d(numbers, 32, 3, padding=1), nn.SiLU(), nn.Conv2d(32, CELL**2, 1))
-        for parameter in (*self.detail[-1].parameters(), *self.tolerance[-1].parameters()):
-            nn.init.zeros_(parameter)
-        self.forgiven = forgiven
-        self.slope = nn.Parameter(torch.tensor(5 / forgiven).log())  # log a
-        for name, size in (("over_rows", self.planes[1]), ("over_columns", self.planes[2])):
-            self.register_buffer(name, window_mean(size), persistent=False)
+        self.misfit = PictureMisfit(self.planes, hidden, forgiven)
 
         # Softplus of the first is the first step size; the others are the logits of γ⁽ᵏ⁾/γ⁽ᵏ⁻¹⁾ and of the momenta's.
         self.read_steps = read_steps
@@ -128,7 +106,7 @@ class InpaintingMemory(OneSlotEach):
         asked = _cells(images).unflatten(0, x.shape[:2])
         kept = _cells(stored.reshape(-1, *self.planes)).unflatten(0, stored.shape[:2])
         reminded = self.weights(asked, kept) @ stored
-        return self.misfit(images, reminded.reshape(images.shape)).flatten(1).sum(1).unflatten(0, x.shape[:2])
+        return self.misfit(images, reminded.reshape(images.shape)).unflatten(0, x.shape[:2])
 
     def weights(self, asked: Tensor, kept: Tensor) -> Tensor:
         """Weights w, (B, Q, slots), of slots for queries, both in cells: (B, Q or slots, cells, numbers)."""
@@ -138,25 +116,6 @@ class InpaintingMemory(OneSlotEach):
         tolerated = self.log_tolerated.exp()
         distance = (tolerated * torch.log1p(apart / tolerated)).sum(-3)
         return torch.softmax(-self.log_inverse_temperature.exp() * distance, -1)
-
-    def misfit(self, x: Tensor, y: Tensor) -> Tensor:
-        """ρ at each pixel, (M, 1, H, W), of images x that remind of images y, both (M, C, H, W)."""
-        cells = F.pixel_unshuffle(2 * y - 1, CELL)
-        detail = self.detail(torch.cat([F.pixel_unshuffle(2 * x - 1, CELL), cells], 1))
-        squared = 0.5 * (x - y - F.pixel_shuffle(detail, CELL)).square().sum(1, keepdim=True)
-        around = self.over_rows @ squared @ self.over_columns
-        forgiven = self.forgiven * F.pixel_shuffle(self.tolerance(cells), CELL).exp()
-        slope = self.slope.exp()
-        return F.softplus(slope * (around - forgiven)) / slope
-
-
-def window_mean(size: int, reach: int = 2) -> Tensor:
-    """The symmetric matrix (size, size) that takes means over 2 · reach + 1 neighbours, mirrored past an edge."""
-    matrix = torch.zeros(size, size)
-    for place in range(size):
-        for near in range(place - reach, place + reach + 1):
-            matrix[place, min(max(near, -1 - near), 2 * size - 1 - near)] += 1 / (2 * reach + 1)
-    return matrix
 
 
 def _cells(images: Tensor) -> Tensor:

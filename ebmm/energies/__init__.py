@@ -7,6 +7,7 @@ meta-learned) and its ``pattern_shape``.
 Patterns lie in [0, 1]; every energy first maps them to the coordinates ``2x − 1``, in which a bit is ±1.
 """
 
+from ebmm.energies.association import AssociationEnergy, convolutional_association, linear_association
 from ebmm.energies.gated import GatedRNNEnergy
 from ebmm.energies.margins import HopEnergy, MarginEnergy, SharedNetwork
 from ebmm.energies.resnet import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
@@ -14,6 +15,7 @@ from ebmm.energies.slots import CodedSlotEnergy, DenseEnergy, SlotEnergy
 from ebmm.energies.vectors import MLPEnergy, PredictiveEnergy, QuadraticEnergy
 
 __all__ = [
+    "AssociationEnergy",
     "CodedSlotEnergy",
     "DenseEnergy",
     "GatedRNNEnergy",
@@ -26,5 +28,7 @@ __all__ = [
     "ResNetLinearEnergy",
     "SharedNetwork",
     "SlotEnergy",
+    "convolutional_association",
+    "linear_association",
     "resnet_conv_energy_64",
 ]

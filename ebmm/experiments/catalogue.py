@@ -10,6 +10,7 @@ from ebmm import datasets, tasks
 from ebmm.energies import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
 from ebmm.experiments.contest import Contestant, Experiment
 from ebmm.experiments.images import image_contestants, small_paper_memory
+from ebmm.experiments.sharing import sharing_contestants
 from ebmm.experiments.strings import (
     budget,
     contestants,
@@ -193,6 +194,29 @@ IMAGES = by_name(
 )  # fmt: skip
 
 
+def sharing_contest(kind: str, number: int, floats: int, slotted: int) -> Experiment:
+    """Few images a memory, whose floats all of them share; slots are those of 64 images in ``slotted`` floats."""
+    characters = kind == "omniglot"
+    words, metric = ("Omniglot characters", "wrong bits") if characters else ("CIFAR-10 photographs", "squared error")
+    train, test = (Task(source, BLOCK_32, number, metric) for source in (OMNIGLOT if characters else CIFAR10))
+    shape, level = ((32, 32), 0.1) if characters else ((3, 32, 32), 0.5)
+    name = f"{kind}-{number}-shared" + ("" if floats == 4616 else f"-{floats}")
+    return Experiment(
+        name,
+        f"{number} {words} of 32 x 32, a 16 x 16 block replaced by noise, memories that share floats; {floats} floats",
+        train,
+        sharing_contestants(shape, number, floats, level, f"{kind}-conv-{slotted}"),
+        test,
+    )
+
+
+SHARING = by_name(
+    sharing_contest(kind, *sizes)
+    for kind in ("omniglot", "cifar")
+    for sizes in ((16, 4616, 16156), (32, 4616, 9232), (32, 9232, 16156), (64, 9232, 9232))
+)
+
+
 # The paper's network at a size that a CPU can train, on ever more characters: each lesson starts from the one before.
 LESSONS = by_name(
     Experiment(
@@ -240,6 +264,7 @@ EXPERIMENTS = {
     "parts-64-16": parts_contest(),
     "lengths-64-16": lengths_contest(),
     **IMAGES,
+    **SHARING,
     **LESSONS,
     **TRANSFER,
 }

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from torch import Tensor
+
 from ebmm.tasks import Task
 
 
@@ -18,6 +20,7 @@ class Contestant:
         training: keyword arguments of :func:`ebmm.fit`, ``steps`` among them; ``None``: nothing to train.
         clamp: tell the memory which elements of a query are intact.
         start: the contestant of the same experiment whose trained coders this one starts its training with.
+        prepare: sets, before the first step of training, what follows from patterns: given the memory and 4000 of them.
         lessons: what it is trained on instead of the experiment's task.
         home: the experiment in which it is trained, whose weights serve here; ``None``: this one.
     """
@@ -26,6 +29,7 @@ class Contestant:
     training: dict | None = None
     clamp: bool = False
     start: str | None = None
+    prepare: Callable[[Any, Tensor], None] | None = None
     lessons: tuple[Task, ...] = ()
     home: str | None = None
 

@@ -30,6 +30,9 @@ from ebmm.model import EBMM
 NUMBER = 64  # patterns in a memory, as in the paper
 
 LABELS = {  # for tables and figures, in their order
+    "ebmm-linear": "EBMM, linear memory",
+    "ebmm-hop": "EBMM, linear memory, two hops",
+    "ebmm-conv": "EBMM, convolutional memory",
     "slot-memory": "Slot memory, ours (codes copied)",
     "memory-network": "Memory network, same coders",
     "autoencoder": "Autoencoder, told the slot",
@@ -39,6 +42,7 @@ LABELS = {  # for tables and figures, in their order
     "plasticity": "Plasticity",
     "lstm": "LSTM",
     "dense": "List of as many as fit",
+    "inpainter": "Inpainter, no memory at all",
 }
 
 Shape = tuple[int, ...]

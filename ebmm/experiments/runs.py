@@ -22,6 +22,9 @@ from ebmm.model import EBMM
 from ebmm.tasks import Batch, Task
 from ebmm.training import fit
 
+PREPARED_FROM = 4000  # patterns that what is set before training follows from
+COMPARISONS = 30  # of the own memory with another's and an empty one, while an EBMM is trained
+
 
 def train(
     name: str, contestant: str, out: str | os.PathLike, *, device: str = "auto", seed: int = 0, **changes
@@ -59,12 +62,15 @@ def train(
         before = _beside_or_shipped(experiment.after, contestant, out)
         trained, started_from = load_contestant(experiment.after, contestant, before)
         model.load_state_dict(trained.state_dict())
+    if chosen.prepare is not None:
+        chosen.prepare(model, experiment.task.source(PREPARED_FROM, torch.Generator().manual_seed(seed)))
     changes = {option: value for option, value in changes.items() if value is not None}
     settings = chosen.training | changes
     rank, processes = rank_and_processes()
     history = fit(
-        model, chosen.lessons or experiment.task, device=device, seed=seed, checkpoint=checkpoint_of(out), **settings
-    )
+        model, chosen.lessons or experiment.task, device=device, seed=seed, checkpoint=checkpoint_of(out),
+        compare_every=max(1, settings["steps"] // COMPARISONS) if isinstance(model, EBMM) else 0, **settings,
+    )  # fmt: skip
     training = {
         "experiment": name,
         "model": contestant,
@@ -74,6 +80,7 @@ def train(
         "steps": len(history.rows),
         "skipped": history.skipped,
         "returns": history.returns,
+        "compared": history.compared,
         "minutes": round(history.seconds / 60, 2),
         "started from": started_from,
         "processes": processes,

@@ -6,10 +6,10 @@ import torch
 
 from ebmm import EBMM, Task, tasks
 from ebmm.baselines import InpaintingMemory
-from ebmm.baselines.inpainting import window_mean
 from ebmm.coders import image_coders
 from ebmm.layers import MemorySlots
 from ebmm.memory import Memory
+from ebmm.misfit import window_mean
 from ebmm.training import reconstruction_loss
 
 SHAPES = [(16, 16), (3, 16, 16)]
@@ -30,7 +30,7 @@ def memory_of(shape, slots=6, width=60, dtype=torch.float32, **options):
 
 def with_learned_networks(model):
     """Networks that do something: they start as zero."""
-    for parameter in (*model.detail[-1].parameters(), *model.tolerance[-1].parameters()):
+    for parameter in (*model.misfit.detail[-1].parameters(), *model.misfit.tolerance[-1].parameters()):
         torch.nn.init.normal_(parameter, std=0.1)
     return model
 
@@ -114,7 +114,14 @@ def test_the_meta_gradient_equals_central_differences():
     assert trajectory.min() > 0 and trajectory.max() < 1
     model.zero_grad()
     reconstruction_loss(model, batch)[0].backward()
-    names = ("detail.0.weight", "tolerance.0.weight", "slope", "log_tolerated", "raw_read_rates", "raw_momentum")
+    names = (
+        "misfit.detail.0.weight",
+        "misfit.tolerance.0.weight",
+        "misfit.slope",
+        "log_tolerated",
+        "raw_read_rates",
+        "raw_momentum",
+    )
     for name in (*names, "decoder.linear.weight", "encoder.linear.weight"):
         parameter = model.get_parameter(name)
         direction = torch.randn_like(parameter)
@@ -220,7 +227,7 @@ def test_the_same_image_twice_is_recalled_from_either_slot():
 
 def test_detail_is_added_to_what_is_remembered():
     model = memory_of((16, 16))
-    torch.nn.init.constant_(model.detail[-1].bias, 0.3)
+    torch.nn.init.constant_(model.misfit.detail[-1].bias, 0.3)
     remembered = torch.full((1, *model.planes), 0.5)
     with_detail, without = (model.misfit(remembered + change, remembered).sum() for change in (0.3, -0.3))
     assert with_detail < without

@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from ebmm import datasets, experiments, files, tasks
+from ebmm import EBMM, datasets, experiments, files, tasks
 from ebmm.__main__ import main
 from ebmm.book.plotting import recalled, show_contestant
 from ebmm.experiments import (
@@ -19,10 +19,11 @@ from ebmm.experiments import (
     is_ready,
     load_contestant,
     ready,
+    runs,
     shipped_rows,
     train,
 )
-from ebmm.experiments.catalogue import IMAGES, TRANSFER
+from ebmm.experiments.catalogue import IMAGES, SHARING, TRANSFER
 from ebmm.experiments.weights import save_weights
 from ebmm.files import data_path
 from ebmm.results import load_results
@@ -95,7 +96,7 @@ def test_ours_starts_from_the_autoencoders_coders_which_then_stay(stand_ins, tmp
     assert {key.split(".")[0] for key in coders} == {"encoder", "decoder"}
     for key, tensor in coders.items():
         assert torch.equal(ours[key], tensor.float()) and torch.equal(theirs[key], tensor.float())
-    assert ours["detail.4.weight"].any()  # what is not a coder has moved from its start, zero
+    assert ours["misfit.detail.4.weight"].any()  # what is not a coder has moved from its start, zero
     _, spent = load_contestant(SMALL, "slot-memory", weights["slot-memory"])
     assert spent["started from"] == load_contestant(SMALL, "autoencoder", weights["autoencoder"])[1]
 
@@ -371,3 +372,31 @@ def test_another_seed_gives_the_shipped_rows_within_their_band(real_images):
         again = ready(name, model, device="cpu").evaluate(memories=memories, seed=7)
         assert row["p5"] <= again["mean"] <= row["p95"], (name, model)
         assert again["data"] == row["data"] and again["training"] == row["training"]
+
+
+# Memories whose floats all images share
+
+
+def test_the_contests_of_few_images_have_all_that_is_compared():
+    assert set(SHARING) >= {f"{kind}-{number}-shared" for kind in ("omniglot", "cifar") for number in (16, 32)}
+    for name, experiment in SHARING.items():
+        floats = 9232 if name.endswith("9232") else 4616
+        assert experiment.task.number == experiment.test.number and experiment.task.source != experiment.test.source
+        for model, contestant in experiment.contestants.items():
+            memory = contestant.build()
+            assert memory.memory_floats <= floats, (name, model)
+            if model.startswith("ebmm"):
+                assert isinstance(memory, EBMM) and memory.memory_floats > 0.99 * floats
+                assert memory.write_steps <= 10 >= memory.read_steps
+        assert experiment.contestants["inpainter"].build().memory_floats == 0
+
+
+def test_what_follows_from_patterns_is_set_before_training_and_saved(stand_ins, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PREPARED_FROM", 500)
+    out = tmp_path / "weights.safetensors"
+    history = train("omniglot-16-shared", "ebmm-linear", out, device="cpu", steps=1, memories=2)
+    model, spent = load_contestant("omniglot-16-shared", "ebmm-linear", out)
+    components = model.energy_network.decoder.components.double()
+    torch.testing.assert_close(components @ components.mT, torch.eye(72).double(), atol=0.02, rtol=0)
+    assert not torch.allclose(components, torch.eye(*components.shape).double(), atol=0.1)
+    assert spent["compared"] == history.compared and set(spent["compared"][0]) == {"step", "own", "another's", "empty"}

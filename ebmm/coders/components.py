@@ -1,0 +1,92 @@
+"""Linear decoders of codes, which start as the principal components of pictures or of their patches (chapter 6)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from ebmm.coders.images import as_planes, cosine_basis
+from ebmm.given import real
+
+
+class ComponentDecoder(nn.Module):
+    """Pictures of codes, ``y = level + Bᵀ (Aᵀ v + m)``: components and a mean, both mixed from cosines B.
+
+    Args:
+        width, shape: C, size of a code, and S of a picture, (H, W) or (3, H, W), sides multiples of 8.
+        level: the pictures' mean grey, roughly.
+
+    Shape:
+        code: (M, C). returns: (M, channels, H, W), not clipped.
+
+    Example:
+        >>> decoder = ComponentDecoder(8, (16, 16))
+        >>> decoder.start_with(torch.rand(20, 16, 16))
+        >>> rows = decoder.components
+        >>> decoder(torch.rand(5, 8)).shape, torch.allclose(rows @ rows.mT, torch.eye(8), atol=1e-5)
+        (torch.Size([5, 1, 16, 16]), True)
+    """
+
+    basis: Tensor
+
+    def __init__(self, width: int, shape: tuple[int, ...], level: float = 0.5):
+        super().__init__()
+        self.planes, self.level = as_planes(shape), real(level, "level")
+        basis = cosine_basis(shape, min(4 * width, math.prod(shape)))
+        self.register_buffer("basis", basis, persistent=False)
+        self.components, self.mean = nn.Parameter(torch.eye(width, len(basis))), nn.Parameter(torch.zeros(len(basis)))
+
+    def forward(self, code: Tensor) -> Tensor:
+        return self.level + ((code @ self.components + self.mean) @ self.basis).unflatten(1, self.planes)
+
+    @torch.no_grad()
+    def start_with(self, pictures: Tensor) -> None:
+        """Take A and m from pictures (N, *S), N at least C: their principal components and their mean."""
+        of_cosines = (pictures - self.level).flatten(1) @ self.basis.mT
+        self.mean.copy_(of_cosines.mean(0))
+        self.components.copy_(principal_components(of_cosines - self.mean, len(self.components)))
+
+
+class PatchDecoder(nn.Module):
+    """Pictures of maps of codes: in each square of 8 × 8 pixels the same components, and a mean for the whole picture.
+
+    Args:
+        width, shape, level: C, size of a square's code, and as for :class:`ComponentDecoder`.
+
+    Shape:
+        code: (M, C, H/8, W/8). returns: (M, channels, H, W), not clipped.
+
+    Example:
+        >>> decoder = PatchDecoder(8, (3, 16, 16))
+        >>> decoder.start_with(torch.rand(20, 3, 16, 16))
+        >>> decoder(torch.rand(5, 8, 2, 2)).shape
+        torch.Size([5, 3, 16, 16])
+    """
+
+    SIDE = 8
+
+    def __init__(self, width: int, shape: tuple[int, ...], level: float = 0.5):
+        super().__init__()
+        self.planes = as_planes(shape)
+        channels = self.planes[0]
+        self.components = nn.Parameter(cosine_basis((channels, self.SIDE, self.SIDE), width))
+        self.mean = nn.Parameter(torch.full(self.planes, real(level, "level")))
+
+    def forward(self, code: Tensor) -> Tensor:
+        kernels = self.components.unflatten(1, (self.planes[0], self.SIDE, self.SIDE))
+        return self.mean + nn.functional.conv_transpose2d(code, kernels, stride=self.SIDE)
+
+    @torch.no_grad()
+    def start_with(self, pictures: Tensor) -> None:
+        """Take the components and the mean from pictures (N, *S)."""
+        pictures = pictures.reshape(-1, *self.planes)
+        self.mean.copy_(pictures.mean(0))
+        patches = nn.functional.unfold(pictures - self.mean, self.SIDE, stride=self.SIDE).mT.flatten(0, 1)
+        self.components.copy_(principal_components(patches, len(self.components)))
+
+
+def principal_components(rows: Tensor, number: int) -> Tensor:
+    """The directions (number, C) along which centred rows (N, C), N at least ``number``, vary most; orthonormal."""
+    return torch.linalg.svd(rows, full_matrices=False)[2][:number]

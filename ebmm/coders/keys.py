@@ -1,0 +1,91 @@
+"""Encoders that give pictures the keys by which a memory finds what it knows of them (chapter 6)."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ebmm.coders.images import as_planes
+
+
+class KeyEncoder(nn.Module):
+    """What a picture is known by: two convolutions and a linear layer, ``tanh(network(2 (x − level)))/√K``.
+
+    Args:
+        shape, keys: S of a picture, and K, size of a key.
+        level: the pictures' mean grey, roughly.
+        channels: of the two convolutions.
+
+    Shape:
+        x: (M, channels, H, W). returns: (M, K).
+
+    Example:
+        >>> KeyEncoder((32, 32), keys=64)(torch.rand(5, 1, 32, 32)).shape
+        torch.Size([5, 64])
+    """
+
+    def __init__(self, shape: tuple[int, ...], keys: int, level: float = 0.5, channels: tuple[int, int] = (64, 96)):
+        super().__init__()
+        planes, height, width = as_planes(shape)
+        self.level = level
+        self.network = nn.Sequential(
+            nn.PixelUnshuffle(4),
+            nn.Conv2d(16 * planes, channels[0], 3, padding=1),
+            nn.SiLU(),
+            nn.Conv2d(channels[0], channels[1], 3, stride=2, padding=1),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(channels[1] * height * width // 64, keys),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        numbers = torch.tanh(self.network(2 * (x - self.level)))
+        return numbers / math.sqrt(numbers.shape[1])
+
+    @torch.no_grad()
+    def start_with(self, pictures: Tensor) -> None:
+        """Choose the last layer so that the keys of pictures (N, channels, H, W), N at least K, are independent."""
+        last: Any = self.network[-1]
+        _whiten(last, self.network[:-1](2 * (pictures - self.level)))
+
+
+class KeyMapEncoder(nn.Module):
+    """What each place of a picture is known by: its :class:`KeyEncoder`'s key times signs of the place.
+
+    So keys of different places are nearly orthogonal, as those of different pictures are.
+
+    Args:
+        shape, keys, level: as for :class:`KeyEncoder`; K numbers at each place.
+
+    Shape:
+        x: (M, channels, H, W). returns: (M, K, H/4, W/4); nine neighbours together have length below 1.
+
+    Example:
+        >>> KeyMapEncoder((32, 32), keys=64)(torch.rand(5, 1, 32, 32)).shape
+        torch.Size([5, 64, 8, 8])
+    """
+
+    def __init__(self, shape: tuple[int, ...], keys: int, level: float = 0.5):
+        super().__init__()
+        _, height, width = as_planes(shape)
+        self.whole = KeyEncoder(shape, keys, level)
+        self.places = nn.Parameter(torch.randint(0, 2, (keys, height // 4, width // 4)) * 2.0 - 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.whole(x)[..., None, None] * self.places / 3
+
+    def start_with(self, pictures: Tensor) -> None:
+        """As for :class:`KeyEncoder`."""
+        self.whole.start_with(pictures)
+
+
+def _whiten(layer: nn.Linear, features: Tensor) -> None:
+    """Let a layer map features (N, C) to numbers that are independent, of mean 0 and variance 1."""
+    mean = features.mean(0)
+    _, lengths, directions = torch.linalg.svd(features - mean, full_matrices=False)
+    scale = math.sqrt(len(features)) / lengths[: len(layer.bias), None]
+    layer.weight.copy_(directions[: len(layer.bias)] * scale)
+    layer.bias.copy_(-layer.weight @ mean)

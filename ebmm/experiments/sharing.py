@@ -1,0 +1,102 @@
+"""The contestants of chapters 6 and 7 for few images: memories whose floats all images share, slots, and rivals."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ebmm.baselines import (
+    Autoencoder,
+    Inpainter,
+    InpaintingMemory,
+    KanervaMachine,
+    MemoryNetwork,
+)
+from ebmm.coders import image_coders
+from ebmm.dense import DenseMemory
+from ebmm.energies import AssociationEnergy, convolutional_association, linear_association
+from ebmm.experiments.contest import Contestant
+from ebmm.experiments.images import plasticity
+from ebmm.model import EBMM
+
+Shape = tuple[int, ...]
+
+SIZES = {4616: ((72, 64), (8, 64)), 9232: ((96, 96), (16, 64))}  # codes and keys, of the linear memory, of the other
+
+
+def association(
+    make: Callable[..., AssociationEnergy], shape: Shape, sizes: tuple[int, int], level: float, read_rate: float
+) -> EBMM:
+    """A memory whose floats all images share, written in six steps of its energy's gradient and read in four.
+
+    Example:
+        >>> association(linear_association, (32, 32), (72, 64), level=0.1, read_rate=0.6).memory_floats
+        4608
+    """
+    energy = make(shape, *sizes, level)
+    model = EBMM(energy, **energy.settings | {"read_rate": read_rate})
+    with torch.no_grad():  # large steps first, which later ones correct
+        model.raw_write_rates[:, 0] = torch.linspace(0.8, 0.4, model.write_steps).expm1().log()[:, None]
+    return model
+
+
+def started(model: EBMM, patterns: Tensor) -> None:
+    """Keys of different patterns are independent, and codes are principal components."""
+    energy: Any = model.energy_network
+    energy.start_with(patterns)
+
+
+def slotted(kind: Callable, shape: Shape, number: int, width: int, level: float) -> nn.Module:
+    """A slot for each image: :class:`InpaintingMemory`, :class:`MemoryNetwork` or :class:`Autoencoder`."""
+    return kind(shape, number, width, *image_coders(shape, width, level))
+
+
+def kanerva_machine(shape: Shape, number: int, width: int, level: float) -> KanervaMachine:
+    """A row for each image."""
+    encoder, decoder = image_coders(shape, width, level)
+    return KanervaMachine(shape, number, width, encoder=encoder, decoder=decoder)
+
+
+def sharing_contestants(shape: Shape, number: int, floats: int, level: float, home: str) -> dict[str, Contestant]:
+    """Every contestant for few images within ``floats``.
+
+    Args:
+        level: the images' mean grey, roughly.
+        home: the experiment with 64 images whose slots, at least as many times wider, serve here.
+    """
+    width = int(home.rpartition("-")[2]) // 64
+    linear, convolutional = SIZES[floats]
+    trained = {"steps": 3000, "learning_rate": 2e-3, "memories": 2, "late": True, "optimiser": "muon"}
+    long = {"steps": 5000, "learning_rate": 1e-3, "memories": 4}
+    shared: dict[str, tuple[Callable[..., AssociationEnergy], tuple[int, int]]] = {
+        "ebmm-linear": (linear_association, linear),
+        "ebmm-hop": (partial(linear_association, hops=2), linear),
+        "ebmm-conv": (convolutional_association, convolutional),
+    }
+    slots = {"slot-memory": InpaintingMemory, "memory-network": MemoryNetwork, "autoencoder": Autoencoder}
+    return {
+        **{
+            model: Contestant(
+                partial(association, make, shape, sizes, level, 0.6 if len(shape) == 2 else 0.2),
+                trained, prepare=started,
+            )
+            for model, (make, sizes) in shared.items()
+        },
+        **{
+            model: Contestant(partial(slotted, kind, shape, number, width, level), {}, home=home)
+            for model, kind in slots.items()
+        },
+        "kanerva": Contestant(
+            partial(kanerva_machine, shape, number, width, level), long | {"learning_rate": 3e-4}, start="autoencoder"
+        ),
+        "plasticity": Contestant(partial(plasticity, shape, floats, level), long),
+        "dense": Contestant(
+            partial(DenseMemory, shape, max(1, floats // math.prod(shape)), beta=2.0, full="overwrite")
+        ),
+        "inpainter": Contestant(partial(Inpainter, shape), trained),
+    }  # fmt: skip

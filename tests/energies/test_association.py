@@ -1,0 +1,134 @@
+"""Memories that lead from keys of pictures to codes: the formula, writing as the delta rule, a start that remembers."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ebmm import EBMM, Memory
+from ebmm.coders import ComponentDecoder, KeyEncoder, PatchDecoder, cosine_basis
+from ebmm.energies import AssociationEnergy, convolutional_association, linear_association
+from ebmm.layers import MemoryLinear
+from ebmm.tasks import NoiseBlock
+
+SHAPES = [(16, 16), (3, 16, 16)]
+KINDS = {"linear": linear_association, "convolutional": convolutional_association}
+
+
+def smooth_pictures(number, shape, seed=0):
+    """Pictures with the low frequencies that few codes keep."""
+    generator = torch.Generator().manual_seed(seed)
+    coarse = torch.rand(number, 1 if len(shape) == 2 else 3, 5, 5, generator=generator)
+    return F.interpolate(coarse, shape[-2:], mode="bicubic").clamp(0, 1).reshape(number, *shape)
+
+
+def memory_of(kind, shape, hops=1):
+    """Started, not trained."""
+    torch.manual_seed(0)
+    codes, keys = {"linear": (24, 32), "convolutional": (8, 16)}[kind]
+    energy = KINDS[kind](shape, codes=codes, keys=keys, hops=hops)
+    energy.start_with(smooth_pictures(400, shape, seed=9))
+    return EBMM(energy, **energy.settings | {"read_rate": 0.5 / energy.planes[0], "write_rate": 0.6})
+
+
+@pytest.mark.parametrize("hops", [1, 2])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_energy_is_its_formula(shape, hops):
+    energy = memory_of("linear", shape, hops).energy_network.double()
+    for parameter in energy.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    x = torch.rand(4, *shape).double()
+    weights = F.softplus(energy.raw_weights)
+    for picture, found in zip(x.reshape(-1, *energy.planes), energy(x), strict=True):
+        expected, seen = 0.0, picture
+        for hop in range(hops):
+            code = energy.memory.weight @ energy.encoder(seen[None])[0]
+            y = 0.5 + 0.75 * torch.tanh((energy.decoder(code[None])[0] - 0.5) / 0.75)
+            expected = expected + weights[hop] * energy.misfit(picture[None], y[None])[0]
+            seen = energy.misfit.repaired(picture[None], y[None])[0]
+        torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_step_of_writing_is_one_of_the_delta_rule(shape):
+    torch.manual_seed(0)
+    energy = linear_association(shape, codes=6, keys=5).double()
+    energy.misfit.forgiven = 1e-9  # nothing is, so that the slope of the sum is x − y
+    energy.misfit.slope.data.fill_(20.0)
+    energy.raw_weights.data.fill_(torch.tensor(1.0).expm1().log())
+    model = EBMM(energy, **energy.settings | {"write_steps": 1, "write_rate": 0.3})
+    patterns = 0.5 + 0.02 * torch.randn(1, 4, *shape).double()  # where the soft clip has slope 1
+    with torch.no_grad():
+        after = model.write(patterns)["memory.weight"][0]
+        keys = energy.encoder(patterns.reshape(-1, *energy.planes))
+        lacking = (patterns[0] - energy.decoder(torch.zeros(4, 6).double()).view(4, *shape)).flatten(1)
+        codes = lacking @ energy.decoder.basis.mT @ energy.decoder.components.mT
+    torch.testing.assert_close(after, 0.3 * codes.mT @ keys, rtol=0.01, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("shape", SHAPES)
+def test_before_it_is_trained_it_reads_its_own_patterns_better_than_an_empty_or_anothers_memory_does(kind, shape):
+    model = memory_of(kind, shape)
+    patterns, others = smooth_pictures(12, shape).unflatten(0, (2, 1, 6)).unbind(0)
+    queries = NoiseBlock(8)(patterns[0], torch.Generator().manual_seed(1))[0][None]
+    with torch.no_grad():
+        memories = model.write(patterns), model.initial_memory(), model.write(others)
+        own, empty, foreign = ((model.read(queries, held) - patterns).square().sum().item() for held in memories)
+    assert own < 0.87 * min(empty, foreign, (queries - patterns).square().sum().item())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_memory_starts_empty_and_all_patterns_share_it(kind):
+    model = memory_of(kind, (16, 16))
+    assert not any(tensor.any() for tensor in model.initial_memory().values())
+    assert model.memory_floats == {"linear": 24 * 32, "convolutional": 8 * 9 * 16}[kind]
+
+
+def test_keys_of_different_pictures_start_independent():
+    encoder, pictures = KeyEncoder((16, 16), keys=20), smooth_pictures(300, (16, 16))[:, None]
+    encoder.start_with(pictures)
+    numbers = encoder.network(2 * (pictures - encoder.level))
+    torch.testing.assert_close(torch.cov(numbers.mT, correction=0), torch.eye(20), atol=1e-3, rtol=0)
+    assert numbers.mean(0).abs().max() < 1e-3 and encoder(pictures).square().sum(1).max() < 1
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_components_lose_least_of_all_codes_of_their_size(shape):
+    pictures = smooth_pictures(300, shape)
+    decoder = ComponentDecoder(10, shape)
+    decoder.start_with(pictures)
+    rows = decoder.components @ decoder.basis
+    centred = (pictures - decoder(torch.zeros(1, 10)).view(1, *shape)).flatten(1)
+    lost = (centred - centred @ rows.mT @ rows).square().sum()
+    others = cosine_basis(shape, 10)
+    assert lost < 0.99 * (centred - centred @ others.mT @ others).square().sum()
+    torch.testing.assert_close(rows @ rows.mT, torch.eye(10), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_patches_are_coded_each_by_itself(shape):
+    decoder = PatchDecoder(5, shape)
+    decoder.start_with(smooth_pictures(50, shape))
+    code = torch.zeros(1, 5, 2, 2)
+    code[0, 3, 1, 0] = 1.0
+    changed = (decoder(code) - decoder(0 * code))[0]
+    assert changed[:, 8:, :8].square().sum().item() == pytest.approx(1.0, abs=1e-4)
+    assert not changed[:, :8].any() and not changed[:, :, 8:].any()
+
+
+def test_pictures_of_another_shape_are_refused_at_the_start():
+    energy = linear_association((16, 16), codes=4, keys=4)
+    with pytest.raises(ValueError, match=r"patterns must have shape \(B, N, 16, 16\)"):
+        energy.start_with(torch.rand(30, 16, 8))
+
+
+def test_a_memory_of_ones_own_serves():
+    class Keys(torch.nn.Module):
+        def forward(self, x):
+            return torch.tanh(x.flatten(1)[:, :7])
+
+    energy = AssociationEnergy((8, 8), Keys(), MemoryLinear(7, 3), ComponentDecoder(3, (8, 8)))
+    model = EBMM(energy, **energy.settings)
+    memory = model.write(torch.rand(2, 3, 8, 8))
+    assert isinstance(memory, Memory) and model.memory_floats == 24
+    assert model.read(torch.rand(2, 5, 8, 8), memory).shape == (2, 5, 8, 8)

@@ -1,0 +1,52 @@
+"""How badly a picture fits another one; that slopes vanish where it fits is tested with the memories that use it."""
+
+import pytest
+import torch
+
+from ebmm.misfit import PictureMisfit
+
+PLANES = [(1, 16, 16), (3, 16, 16)]
+
+
+def misfit_of(planes, **options):
+    """With networks that do something: they start as zero."""
+    torch.manual_seed(0)
+    misfit = PictureMisfit(planes, hidden=6, **options)
+    for parameter in (*misfit.detail[-1].parameters(), *misfit.tolerance[-1].parameters()):
+        torch.nn.init.normal_(parameter, std=0.3)
+    return misfit
+
+
+@pytest.mark.parametrize("planes", PLANES)
+def test_what_does_not_fit_is_repaired_and_the_rest_is_left(planes):
+    misfit, y = PictureMisfit(planes), torch.full((1, *planes), 0.5)
+    x = y.clone()
+    x[..., :4, :4] += 0.05
+    x[..., 8:, 8:] += 0.5
+    repaired = misfit.repaired(x, y)
+    torch.testing.assert_close(repaired[..., :6, :6], x[..., :6, :6], atol=4e-3, rtol=0)
+    torch.testing.assert_close(repaired[..., 12:, 12:], y[..., 12:, 12:], atol=4e-3, rtol=0)
+
+
+def test_repairing_is_a_step_down_the_misfit_where_nothing_is_learned():
+    misfit = PictureMisfit((1, 16, 16))
+    x, y = torch.rand(2, 3, 1, 16, 16)
+    x.requires_grad_()
+    (slope,) = torch.autograd.grad(misfit(x, y).sum(), x)
+    torch.testing.assert_close(x - slope, misfit.repaired(x, y), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("planes", PLANES)
+def test_bounded_networks_change_no_pixel_by_more_than_one_half(planes):
+    x, y = torch.rand(2, 4, *planes)
+    far = 50 * (y - 0.5)
+    for bounded in (True, False):
+        misfit = misfit_of(planes, bounded=bounded)
+        z, _ = misfit._excess(x, far)
+        assert ((z - far).abs().max() <= 0.5 + 1e-5) == bounded
+
+
+def test_the_sum_is_that_over_pixels():
+    misfit = misfit_of((1, 16, 16))
+    x, y = torch.rand(2, 4, 1, 16, 16)
+    torch.testing.assert_close(misfit(x, y), misfit.at_pixels(x, y).flatten(1).sum(1))
