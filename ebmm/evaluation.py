@@ -13,7 +13,7 @@ from torch import nn
 
 from ebmm.given import kind, name_of, warned_of_global_draws, whole
 from ebmm.machine import describe_device, dtype_for, pick_device, versions
-from ebmm.memory import AssociativeMemory
+from ebmm.memory import AssociativeMemory, Memory
 from ebmm.metrics import errors
 from ebmm.tasks import Batch, Task, check_task
 
@@ -96,8 +96,8 @@ def evaluate(
 def compare(model: Any, batch: Batch, metric: str) -> dict[str, float]:
     """Mean errors of what queries read from their own memory, from another's, and from an empty one.
 
-    Another's is that of the next of the batch's memories, where there are several; an empty one is read where a model
-    has ``initial_memory``, as an EBMM has. Patterns and queries are on the model's device.
+    Another's is one of the batch's other memories, where there are several; an empty one is read where a model has
+    ``initial_memory``, as an EBMM has. Patterns and queries are on the model's device.
 
     Example:
         >>> from ebmm import EBMM, energies, tasks
@@ -110,11 +110,12 @@ def compare(model: Any, batch: Batch, metric: str) -> dict[str, float]:
     with torch.no_grad():
         memory = model.write(batch.patterns)
         memories = {"own": memory}
-        if memory.batch_size > 1:
-            memories["another's"] = memory[torch.arange(memory.batch_size).roll(1)]
+        number = len(batch.patterns)
+        if number > 1 and isinstance(memory, Memory):
+            memories["another's"] = memory[torch.arange(number).roll(1)]
         empty = getattr(model, "initial_memory", None)
         if empty is not None:
-            memories["empty"] = empty(memory.batch_size)
+            memories["empty"] = empty(number)
         read = {name: model.read(batch.queries, held) for name, held in memories.items()}
     return {name: errors(x, batch.patterns, metric).mean().item() for name, x in read.items()}
 

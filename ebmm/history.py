@@ -34,8 +34,8 @@ class History:
             often training had collapsed and came back to weights from before.
         seconds: time spent, over all sittings.
         metric: what the error counts.
-        compared: one dict every so many steps: step, and the errors of what is read from the queries' own memory, from
-            another's and from an empty one. Where the three agree, nothing is remembered.
+        compared: one dict every so many steps: step, and the errors on the training batch of what is read from the
+            queries' own memory, from another's and from an empty one. Where the three agree, nothing is remembered.
     """
 
     rows: list[dict[str, float]] = field(default_factory=list)

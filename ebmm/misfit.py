@@ -6,6 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ebmm.memory import check_counts
+
 CELL = 4  # pixels along a side of the cells that the networks see
 
 
@@ -17,15 +19,16 @@ class PictureMisfit(nn.Module):
       around p; ``b_p`` is what is forgiven there, given by a small network of y alone.
     - ``ρ(v) = softplus(a v)/a`` is 0 for a misfit well below what is forgiven, and grows with slope 1 above.
 
-    So the gradient is x − z where x does not fit, as in a block of noise, and 0 where it does: intact detail, for
+    So the gradient is about x − z where x does not fit, as in a block of noise, and 0 where it does: intact detail, for
     which a code has no room, is left alone. Both networks start as zero. Ours, not the paper's.
 
     Args:
         planes: (channels, height, width), sides multiples of 4.
         hidden, forgiven: channels of the network f, and start value of b, above 0.
+        bounded: let f add at most ½ and b change by a factor of at most e, so that y may be learned by descent on this.
 
     Shape:
-        x, y: (M, channels, height, width), in [0, 1]. returns: (M,).
+        x, y: (M, channels, height, width). returns: (M,).
 
     Example:
         >>> misfit = PictureMisfit((1, 8, 8))
@@ -39,6 +42,9 @@ class PictureMisfit(nn.Module):
 
     def __init__(self, planes: tuple[int, int, int], hidden: int = 64, forgiven: float = 0.06, bounded: bool = False):
         super().__init__()
+        check_counts(hidden=hidden)
+        if not forgiven > 0:
+            raise ValueError(f"forgiven must be above 0, got {forgiven}")
         channels, height, width = planes
         numbers = CELL**2 * channels
         self.detail = nn.Sequential(

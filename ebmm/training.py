@@ -100,7 +100,7 @@ def fit(
         check_gradients: ask :func:`ebmm.check_gradients` before the first step; ``None`` asks where an energy has
             layers of your own; of above 200 000 parameters only for PyTorch's functions known to be wrong.
         compare_every: steps between comparisons of the own memory with another's and an empty one, by
-            :func:`ebmm.evaluation.compare`, for ``history.compared`` and the bar; 0: none.
+            :func:`ebmm.evaluation.compare` on this process's share of the batch, for ``history.compared``; 0: none.
 
     Raises:
         TrainingError: too many non-finite steps in a row. GradientError: PyTorch's meta-gradient is wrong.

@@ -363,8 +363,8 @@ def test_a_model_is_evaluated_on_the_gpu_it_is_moved_to():
     assert row["mean"] == pytest.approx(evaluate(trained_like(), TASK, 9)["mean"], abs=0.1)
 
 
-class Labelled:
-    """A memory that keeps patterns, reads the first of them, and has, empty, white ones."""
+class FirstKept:
+    """A memory that keeps patterns and reads the first of them; an empty one holds zeros."""
 
     memory_floats = 8
 
@@ -378,8 +378,23 @@ class Labelled:
         return Memory({"kept": torch.zeros(batch_size, 1, 4)})
 
 
-def test_comparing_reads_the_own_the_next_and_an_empty_memory():
+def test_comparing_reads_the_own_another_and_an_empty_memory():
     patterns = torch.tensor([[[1.0, 0, 0, 0]], [[1.0, 1, 0, 0]], [[1.0, 1, 1, 0]]])
     batch = Batch(patterns, patterns, torch.ones_like(patterns, dtype=torch.bool))
-    found = compare(Labelled(), batch, "wrong bits")
-    assert found == {"own": 0.0, "another's": pytest.approx(4 / 3), "empty": 2.0}
+    found = compare(FirstKept(), batch, "wrong bits")
+    assert found == {"own": 0.0, "another's": pytest.approx((2 + 1 + 1) / 3), "empty": 2.0}
+    alone = compare(FirstKept(), Batch(*(tensor[:1] for tensor in batch)), "wrong bits")
+    assert alone == {"own": 0.0, "empty": 1.0}
+
+
+def test_what_is_no_memory_of_ours_is_compared_as_far_as_it_goes():
+    class Plain(FirstKept):
+        def write(self, patterns):
+            return patterns
+
+        def read(self, query, memory):
+            return memory["kept"][:, :1].expand_as(query) if isinstance(memory, Memory) else memory
+
+    patterns = torch.ones(2, 1, 4)
+    found = compare(Plain(), Batch(patterns, patterns, patterns.bool()), "wrong bits")
+    assert found == {"own": 0.0, "empty": 4.0}

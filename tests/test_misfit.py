@@ -37,13 +37,21 @@ def test_repairing_is_a_step_down_the_misfit_where_nothing_is_learned():
 
 
 @pytest.mark.parametrize("planes", PLANES)
-def test_bounded_networks_change_no_pixel_by_more_than_one_half(planes):
+@pytest.mark.parametrize("bounded", [True, False])
+def test_bounded_networks_add_at_most_one_half_and_forgive_at_most_e_times_as_much(planes, bounded):
     x, y = torch.rand(2, 4, *planes)
-    far = 50 * (y - 0.5)
-    for bounded in (True, False):
-        misfit = misfit_of(planes, bounded=bounded)
-        z, _ = misfit._excess(x, far)
-        assert ((z - far).abs().max() <= 0.5 + 1e-5) == bounded
+    far, misfit = 50 * (y - 0.5), misfit_of(planes, bounded=bounded)
+    z, excess = misfit._excess(x, far)
+    around = misfit.over_rows @ (0.5 * (x - z).square().sum(1, keepdim=True)) @ misfit.over_columns
+    forgiven = (around - excess / misfit.slope.exp()) / misfit.forgiven
+    assert ((z - far).abs().max() <= 0.5 + 1e-5) == bounded
+    assert (forgiven.log().abs().max() <= 1.01) == bounded
+
+
+@pytest.mark.parametrize("options", [{"hidden": 0}, {"forgiven": 0.0}])
+def test_impossible_sizes_are_refused(options):
+    with pytest.raises(ValueError, match=f"{next(iter(options))} must be"):
+        PictureMisfit((1, 16, 16), **options)
 
 
 def test_the_sum_is_that_over_pixels():

@@ -15,8 +15,8 @@ class Inpainter(nn.Module):
     """Answers from the query alone, ``x = q + g (z − q)``: it writes nothing, so its memory has no floats.
 
     A convolutional network of the query gives at each pixel what should be there, z, and where to put it, g in (0, 1).
-    Its blocks look ever further around, so that each pixel sees all others. What a memory is worth is what it has over
-    this network.
+    Its blocks look ever further around: with four of them each pixel sees all others of 64 × 64. What a memory is worth
+    is what it has over this network.
 
     Args:
         shape: S of a picture, (H, W) or (3, H, W), sides multiples of 8.

@@ -22,8 +22,8 @@ class InpaintingMemory(OneSlotEach):
     - ``y = Σᵢ wᵢ yᵢ`` is what x reminds of: the decoded slots ``yᵢ`` with weights ``w = softmax(−β D(x, yᵢ))``, as in a
       dense associative memory, but with a distance that no damaged part dominates:
       ``D = Σ_c τ log(1 + d_c/τ)``, d_c being the squared distance within cell c of 4 × 4 pixels.
-    - The sum is that of :class:`ebmm.misfit.PictureMisfit`: x is pulled to y where it does not fit, as in a block of
-      noise, and left alone where it does.
+    - ρ, u and b are those of :class:`ebmm.misfit.PictureMisfit`: where x does not fit, as in a block of noise, it is
+      pulled to y with detail added, and left alone where it does.
 
     Reading takes K steps of projected gradient descent with momentum, as :class:`ebmm.EBMM` does. Writing does not
     descend: it copies the code of each pattern into a slot, so this is no energy-based memory model. It is ours, not

@@ -43,8 +43,8 @@ class ComponentDecoder(nn.Module):
 
     @torch.no_grad()
     def start_with(self, pictures: Tensor) -> None:
-        """Take A and m from pictures (N, *S), N at least C: their principal components and their mean."""
-        of_cosines = (pictures - self.level).flatten(1) @ self.basis.mT
+        """Take A and m from pictures (N, *S), more than C different ones: their principal components and their mean."""
+        of_cosines = (pictures.reshape(-1, *self.planes) - self.level).flatten(1) @ self.basis.mT
         self.mean.copy_(of_cosines.mean(0))
         self.components.copy_(principal_components(of_cosines - self.mean, len(self.components)))
 
@@ -80,7 +80,7 @@ class PatchDecoder(nn.Module):
 
     @torch.no_grad()
     def start_with(self, pictures: Tensor) -> None:
-        """Take the components and the mean from pictures (N, *S)."""
+        """Take the components and the mean from pictures (N, *S), several different ones."""
         pictures = pictures.reshape(-1, *self.planes)
         self.mean.copy_(pictures.mean(0))
         patches = nn.functional.unfold(pictures - self.mean, self.SIDE, stride=self.SIDE).mT.flatten(0, 1)
@@ -88,5 +88,18 @@ class PatchDecoder(nn.Module):
 
 
 def principal_components(rows: Tensor, number: int) -> Tensor:
-    """The directions (number, C) along which centred rows (N, C), N at least ``number``, vary most; orthonormal."""
-    return torch.linalg.svd(rows, full_matrices=False)[2][:number]
+    """The orthonormal directions (number, C) along which centred rows (N, C) vary most; errors as of :func:`spread`."""
+    return spread(rows, number)[1]
+
+
+def spread(rows: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    """The ``number`` largest singular values of centred rows (N, C), and their directions, (number, C).
+
+    ValueError where the rows do not vary along so many directions.
+    """
+    _, lengths, directions = torch.linalg.svd(rows, full_matrices=False)
+    least = 1e-5 * lengths[0]
+    if len(lengths) < number or not lengths[number - 1] > least:
+        varied = int((lengths > least).sum())
+        raise ValueError(f"{number} directions need more different pictures: these {len(rows)} vary along {varied}")
+    return lengths[:number], directions[:number]

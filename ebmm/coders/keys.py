@@ -8,7 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from ebmm.coders.components import spread
 from ebmm.coders.images import as_planes
+from ebmm.given import real
 
 
 class KeyEncoder(nn.Module):
@@ -30,7 +32,7 @@ class KeyEncoder(nn.Module):
     def __init__(self, shape: tuple[int, ...], keys: int, level: float = 0.5, channels: tuple[int, int] = (64, 96)):
         super().__init__()
         planes, height, width = as_planes(shape)
-        self.level = level
+        self.level = real(level, "level")
         self.network = nn.Sequential(
             nn.PixelUnshuffle(4),
             nn.Conv2d(16 * planes, channels[0], 3, padding=1),
@@ -47,7 +49,10 @@ class KeyEncoder(nn.Module):
 
     @torch.no_grad()
     def start_with(self, pictures: Tensor) -> None:
-        """Choose the last layer so that the keys of pictures (N, channels, H, W), N at least K, are independent."""
+        """Choose the last layer so that the keys of pictures (N, channels, H, W) are independent.
+
+        ValueError where the pictures are too few, or too much alike, for K keys.
+        """
         last: Any = self.network[-1]
         _whiten(last, self.network[:-1](2 * (pictures - self.level)))
 
@@ -85,7 +90,6 @@ class KeyMapEncoder(nn.Module):
 def _whiten(layer: nn.Linear, features: Tensor) -> None:
     """Let a layer map features (N, C) to numbers that are independent, of mean 0 and variance 1."""
     mean = features.mean(0)
-    _, lengths, directions = torch.linalg.svd(features - mean, full_matrices=False)
-    scale = math.sqrt(len(features)) / lengths[: len(layer.bias), None]
-    layer.weight.copy_(directions[: len(layer.bias)] * scale)
+    lengths, directions = spread(features - mean, len(layer.bias))
+    layer.weight.copy_(directions * math.sqrt(len(features)) / lengths[:, None])
     layer.bias.copy_(-layer.weight @ mean)

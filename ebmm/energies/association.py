@@ -13,7 +13,7 @@ from ebmm.coders.images import as_planes
 from ebmm.coders.keys import KeyEncoder, KeyMapEncoder
 from ebmm.energies.margins import positive
 from ebmm.layers import MemoryConv2d, MemoryLayer, MemoryLinear
-from ebmm.memory import check_points
+from ebmm.memory import check_counts, check_points
 from ebmm.misfit import PictureMisfit
 
 
@@ -25,8 +25,8 @@ class AssociationEnergy(nn.Module):
     :class:`ebmm.misfit.PictureMisfit`, is over the pixels of x and yˡ. The first key is that of ``x¹ = x``; each
     further hop asks for the key of xˡ⁺¹, which is x repaired by yˡ. All patterns share all floats.
 
-    While its networks do nothing, a step of writing is one of the delta rule: what y lacks of x, coded, times the key.
-    Gradients are to be summed over patterns. This energy is ours, not the paper's.
+    Before training, where the misfit is above what is forgiven, a step of writing is about one of the delta rule: what
+    y lacks of x, coded, times the key. Gradients are to be summed over patterns. Ours, not the paper's.
 
     Args:
         shape: S of a picture, (H, W) or (3, H, W), sides multiples of 8.
@@ -36,7 +36,8 @@ class AssociationEnergy(nn.Module):
         hops, hidden: how often the memory is asked, and channels of the network that adds detail.
 
     Attributes:
-        settings: the arguments of :class:`ebmm.EBMM` with which it learns.
+        settings: the arguments of :class:`ebmm.EBMM` with which it learns on grey pictures; where three colours are
+            summed, reading starts with a third of the rate.
 
     Shape:
         x: (..., *S). returns: (...).
@@ -64,6 +65,7 @@ class AssociationEnergy(nn.Module):
         hidden: int = 64,
     ):
         super().__init__()
+        check_counts(hops=hops, hidden=hidden)
         self.pattern_shape, self.planes = tuple(shape), as_planes(shape)
         self.encoder, self.memory, self.decoder = encoder, memory, decoder
         self.misfit = PictureMisfit(self.planes, hidden, bounded=True)
@@ -82,7 +84,10 @@ class AssociationEnergy(nn.Module):
         return energy.reshape(lead)
 
     def start_with(self, patterns: Tensor) -> None:
-        """Start key and code from what patterns (N, *S) are like, N at least K and C."""
+        """Start keys and codes from what patterns (N, *S) are like, by ``start_with`` of encoder and decoder.
+
+        ValueError where they are of another shape, or do not vary along as many directions as keys or codes.
+        """
         check_points(patterns[None], self.pattern_shape, "patterns", 0, 1, self.raw_weights)
         pictures = patterns.reshape(-1, *self.planes)
         starting: list[Any] = [self.encoder, self.decoder]

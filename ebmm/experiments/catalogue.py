@@ -205,7 +205,7 @@ def sharing_contest(kind: str, number: int, floats: int, slotted: int) -> Experi
         name,
         f"{number} {words} of 32 x 32, a 16 x 16 block replaced by noise, memories that share floats; {floats} floats",
         train,
-        sharing_contestants(shape, number, floats, level, f"{kind}-conv-{slotted}"),
+        sharing_contestants(shape, number, floats, level, f"{kind}-conv-{slotted}", slotted // 64),
         test,
     )
 

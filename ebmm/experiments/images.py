@@ -82,12 +82,12 @@ def mann(shape: Shape, floats: int, level: float, heads: int = 4, controller: in
     return MANN(shape, NUMBER, row, heads, controller, encoder, decoder, code_width=width)
 
 
-def kanerva_machine(shape: Shape, floats: int, level: float) -> KanervaMachine:
-    """As many rows of our code's width as the budget allows beside their covariance."""
-    width = floats // NUMBER
+def kanerva_machine(shape: Shape, floats: int, level: float, number: int = NUMBER, width: int = 0) -> KanervaMachine:
+    """As many rows of our code's width as the budget allows beside their covariance, at most one for each image."""
+    width = width or floats // number
     rows = int((math.sqrt((2 * width + 1) ** 2 + 8 * floats) - (2 * width + 1)) / 2)
     encoder, decoder = image_coders(shape, width, level)
-    return KanervaMachine(shape, rows, width, encoder=encoder, decoder=decoder)
+    return KanervaMachine(shape, min(rows, number), width, encoder=encoder, decoder=decoder)
 
 
 def lstm_memory(shape: Shape, floats: int, level: float, width: int = 128) -> LSTMMemory:

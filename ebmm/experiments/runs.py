@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -53,6 +55,11 @@ def train(
     _check_out(out, name, contestant)
     torch.manual_seed(seed)
     model = chosen.build()
+    if chosen.prepare is not None and not checkpoint_of(out).exists():
+        chosen.prepare(model, experiment.task.source(PREPARED_FROM, torch.Generator().manual_seed(seed)))
+    elif chosen.prepare is not None:  # other machines would prepare it a little differently
+        with suppress(Exception):  # fit says what is wrong with a checkpoint
+            model.load_state_dict(torch.load(checkpoint_of(out), map_location="cpu", weights_only=True)["model"])
     started_from = coders = None
     if chosen.start is not None:
         coders = _beside_or_shipped(name, chosen.start, out)
@@ -62,15 +69,14 @@ def train(
         before = _beside_or_shipped(experiment.after, contestant, out)
         trained, started_from = load_contestant(experiment.after, contestant, before)
         model.load_state_dict(trained.state_dict())
-    if chosen.prepare is not None:
-        chosen.prepare(model, experiment.task.source(PREPARED_FROM, torch.Generator().manual_seed(seed)))
     changes = {option: value for option, value in changes.items() if value is not None}
     settings = chosen.training | changes
+    compare_every = math.ceil(settings["steps"] / COMPARISONS) if isinstance(model, EBMM) else 0
+    options: dict[str, Any] = {"compare_every": compare_every} | settings
     rank, processes = rank_and_processes()
     history = fit(
-        model, chosen.lessons or experiment.task, device=device, seed=seed, checkpoint=checkpoint_of(out),
-        compare_every=max(1, settings["steps"] // COMPARISONS) if isinstance(model, EBMM) else 0, **settings,
-    )  # fmt: skip
+        model, chosen.lessons or experiment.task, device=device, seed=seed, checkpoint=checkpoint_of(out), **options
+    )
     training = {
         "experiment": name,
         "model": contestant,

@@ -14,19 +14,18 @@ from ebmm.baselines import (
     Autoencoder,
     Inpainter,
     InpaintingMemory,
-    KanervaMachine,
     MemoryNetwork,
 )
 from ebmm.coders import image_coders
 from ebmm.dense import DenseMemory
 from ebmm.energies import AssociationEnergy, convolutional_association, linear_association
 from ebmm.experiments.contest import Contestant
-from ebmm.experiments.images import plasticity
+from ebmm.experiments.images import kanerva_machine, plasticity
 from ebmm.model import EBMM
 
 Shape = tuple[int, ...]
 
-SIZES = {4616: ((72, 64), (8, 64)), 9232: ((96, 96), (16, 64))}  # codes and keys, of the linear memory, of the other
+CODES_AND_KEYS = {4616: ((72, 64), (8, 64)), 9232: ((96, 96), (16, 64))}  # of the linear memory, and of the convolution
 
 
 def association(
@@ -45,32 +44,27 @@ def association(
     return model
 
 
-def started(model: EBMM, patterns: Tensor) -> None:
+def start(model: EBMM, patterns: Tensor) -> None:
     """Keys of different patterns are independent, and codes are principal components."""
     energy: Any = model.energy_network
     energy.start_with(patterns)
 
 
-def slotted(kind: Callable, shape: Shape, number: int, width: int, level: float) -> nn.Module:
+def slot_for_each(kind: Callable, shape: Shape, number: int, width: int, level: float) -> nn.Module:
     """A slot for each image: :class:`InpaintingMemory`, :class:`MemoryNetwork` or :class:`Autoencoder`."""
     return kind(shape, number, width, *image_coders(shape, width, level))
 
 
-def kanerva_machine(shape: Shape, number: int, width: int, level: float) -> KanervaMachine:
-    """A row for each image."""
-    encoder, decoder = image_coders(shape, width, level)
-    return KanervaMachine(shape, number, width, encoder=encoder, decoder=decoder)
-
-
-def sharing_contestants(shape: Shape, number: int, floats: int, level: float, home: str) -> dict[str, Contestant]:
+def sharing_contestants(
+    shape: Shape, number: int, floats: int, level: float, home: str, width: int
+) -> dict[str, Contestant]:
     """Every contestant for few images within ``floats``.
 
     Args:
         level: the images' mean grey, roughly.
-        home: the experiment with 64 images whose slots, at least as many times wider, serve here.
+        home, width: the experiment with 64 images whose slots serve here, and floats of such a slot.
     """
-    width = int(home.rpartition("-")[2]) // 64
-    linear, convolutional = SIZES[floats]
+    linear, convolutional = CODES_AND_KEYS[floats]
     trained = {"steps": 3000, "learning_rate": 2e-3, "memories": 2, "late": True, "optimiser": "muon"}
     long = {"steps": 5000, "learning_rate": 1e-3, "memories": 4}
     shared: dict[str, tuple[Callable[..., AssociationEnergy], tuple[int, int]]] = {
@@ -83,16 +77,17 @@ def sharing_contestants(shape: Shape, number: int, floats: int, level: float, ho
         **{
             model: Contestant(
                 partial(association, make, shape, sizes, level, 0.6 if len(shape) == 2 else 0.2),
-                trained, prepare=started,
+                trained, prepare=start,
             )
             for model, (make, sizes) in shared.items()
         },
         **{
-            model: Contestant(partial(slotted, kind, shape, number, width, level), {}, home=home)
+            model: Contestant(partial(slot_for_each, kind, shape, number, width, level), {}, home=home)
             for model, kind in slots.items()
         },
         "kanerva": Contestant(
-            partial(kanerva_machine, shape, number, width, level), long | {"learning_rate": 3e-4}, start="autoencoder"
+            partial(kanerva_machine, shape, floats, level, number, width), long | {"learning_rate": 3e-4},
+            start="autoencoder",
         ),
         "plasticity": Contestant(partial(plasticity, shape, floats, level), long),
         "dense": Contestant(

@@ -78,7 +78,8 @@ def load_contestant(name: str, contestant: str, path: str | os.PathLike | None =
     tensors, training, coders = _read(path, home, [contestant], refused)
     if coders is not None:
         beside = _coders_beside(path, coders)
-        tensors |= _read(beside, home, list(experiment.contestants), refused)[0]
+        owner = home if chosen.start is None else experiment.home_of(chosen.start)
+        tensors |= _read(beside, owner, list(find(owner)[0].contestants), refused)[0]
     if isinstance(model, EBMM) and home != name and not any(p.requires_grad for p in _starts(model).values()):
         tensors |= _starts(model)  # a start that is not learned may be one of another size
     try:

@@ -116,10 +116,20 @@ def test_patches_are_coded_each_by_itself(shape):
     assert not changed[:, :8].any() and not changed[:, :, 8:].any()
 
 
-def test_pictures_of_another_shape_are_refused_at_the_start():
+@pytest.mark.parametrize(
+    ("pictures", "words"),
+    [
+        (torch.rand(30, 16, 8), r"patterns must have shape \(B, N, 16, 16\)"),
+        (torch.rand(4, 16, 16), "4 directions need more different pictures: these 4 vary along 3"),
+        (torch.rand(1, 16, 16).expand(30, -1, -1), "these 30 vary along"),
+        (torch.rand(3, 16, 16).repeat(10, 1, 1), "these 30 vary along 2"),
+    ],
+    ids=["another shape", "as many as codes", "all the same", "three, repeated"],
+)
+def test_pictures_that_say_too_little_are_refused_at_the_start(pictures, words):
     energy = linear_association((16, 16), codes=4, keys=4)
-    with pytest.raises(ValueError, match=r"patterns must have shape \(B, N, 16, 16\)"):
-        energy.start_with(torch.rand(30, 16, 8))
+    with pytest.raises(ValueError, match=words):
+        energy.start_with(pictures)
 
 
 def test_a_memory_of_ones_own_serves():

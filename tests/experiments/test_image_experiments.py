@@ -26,6 +26,7 @@ from ebmm.experiments import (
 from ebmm.experiments.catalogue import IMAGES, SHARING, TRANSFER
 from ebmm.experiments.weights import save_weights
 from ebmm.files import data_path
+from ebmm.history import Checkpoint
 from ebmm.results import load_results
 
 SMALL = "omniglot-conv-2308"
@@ -323,7 +324,7 @@ def test_shipped_rows_are_those_of_the_files_that_there_are():
 # What is shipped
 
 
-SHIPPED = {(row["experiment"], row["model"]): row for row in shipped_rows((*IMAGES, *LESSONS, *TRANSFER))}
+SHIPPED = {(row["experiment"], row["model"]): row for row in shipped_rows((*IMAGES, *LESSONS, *TRANSFER, *SHARING))}
 PAPER = json.loads(data_path("paper/images.json").read_text())
 
 
@@ -331,6 +332,8 @@ def test_rows_say_on_what_and_with_which_training_they_were_measured():
     assert {name for name, _ in SHIPPED} >= {
         *(f"{kind}-conv-{floats}" for kind in ("omniglot", "cifar") for floats in (2308, 3462, 4616, 9232, 16156)),
         "imagenet64-conv",
+        "omniglot-16-shared",
+        "cifar-16-shared",
         *LESSONS,
     }
     for (name, model), row in SHIPPED.items():
@@ -338,13 +341,13 @@ def test_rows_say_on_what_and_with_which_training_they_were_measured():
         assert row["memories"] == 1000 and row["patterns"] == experiment.test.number
         assert row["metric"] == experiment.test.metric
         kind, last = name.split("-")[0], name.split("-")[-1]
-        floats = 4624 if name in LESSONS else 18448 if last == "conv" else int(last)
+        floats = {"conv": 18448, "shared": 4616}.get(last) or (4624 if name in LESSONS else int(last))
         assert row["memory_floats"] <= max(floats, 3072 if model == "dense" else 0)
         names = {"omniglot": "Omniglot", "cifar": "CIFAR-10", "mnist": "MNIST", "imagenet64": "Tiny-ImageNet"}
         assert row["data"].startswith(names[kind])
         assert row["data"].split(",")[0].split()[-1] in ("evaluation", "test", "val")
         assert (row["training"] == {}) == (model == "dense")
-        assert row["training"].get("experiment", experiment.weights or name) == (experiment.weights or name)
+        assert row["training"].get("experiment", experiment.home_of(model)) == experiment.home_of(model)
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in SHIPPED if name in IMAGES}))
@@ -399,4 +402,47 @@ def test_what_follows_from_patterns_is_set_before_training_and_saved(stand_ins, 
     components = model.energy_network.decoder.components.double()
     torch.testing.assert_close(components @ components.mT, torch.eye(72).double(), atol=0.02, rtol=0)
     assert not torch.allclose(components, torch.eye(*components.shape).double(), atol=0.1)
+    pictures = SHARING["omniglot-16-shared"].task.source(400, torch.Generator().manual_seed(3))[:, None]
+    numbers = model.energy_network.encoder.network(2 * (pictures - 0.1))
+    torch.testing.assert_close(torch.cov(numbers.mT), torch.eye(64), atol=0.5, rtol=0)
     assert spent["compared"] == history.compared and set(spent["compared"][0]) == {"step", "own", "another's", "empty"}
+
+
+def test_a_prepared_run_goes_on_where_preparing_gives_other_numbers(stand_ins, tmp_path, monkeypatch):
+    monkeypatch.setattr(runs, "PREPARED_FROM", 500)
+    weights = [tmp_path / folder / "weights.safetensors" for folder in ("whole", "broken")]
+    name, options = ("omniglot-16-shared", "ebmm-linear"), {"device": "cpu", "memories": 2, "save_every": 1}
+    whole = train(*name, weights[0], steps=2, compare_every=1, **options)
+
+    def stop_after(self, drawn, history):
+        saved(self, drawn, history)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        saved = Checkpoint.save
+        patched.setattr(Checkpoint, "save", stop_after)
+        train(*name, weights[1], steps=2, compare_every=1, **options)
+    monkeypatch.setattr(runs, "PREPARED_FROM", 400)
+    again = train(*name, weights[1], steps=2, compare_every=1, **options)
+    assert again.rows == whole.rows and len(again.compared) == 2
+
+
+def test_a_rival_whose_coders_are_those_of_another_contest_is_trained_and_loaded(stand_ins, tmp_path):
+    out = tmp_path / "weights.safetensors"
+    train("omniglot-16-shared", "kanerva", out, device="cpu", steps=1, memories=1)
+    model, spent = load_contestant("omniglot-16-shared", "kanerva", out)
+    told, training = load_contestant("omniglot-16-shared", "autoencoder")
+    assert spent["started from"] == training and out.stat().st_size < 100_000
+    assert torch.equal(model.encoder.linear.weight, told.encoder.linear.weight)
+
+
+@pytest.mark.parametrize(("name", "at_most"), [("omniglot-16-shared", 12), ("cifar-16-shared", 25)])
+def test_memories_that_share_floats_reach_their_aims_and_read_little_from_an_empty_or_anothers(name, at_most):
+    shared = {model: row for (of, model), row in SHIPPED.items() if of == name and model.startswith("ebmm")}
+    assert "ebmm-linear" in shared
+    for model, row in shared.items():
+        assert row["mean"] <= at_most and row["mean"] < 0.6 * SHIPPED[name, "inpainter"]["mean"], model
+        seen = row["training"]["compared"]
+        assert len(seen) >= 20 and seen[0]["step"] == 0
+        assert seen[0]["own"] < 0.9 * min(seen[0]["empty"], seen[0]["another's"])
+        assert seen[-1]["own"] < 0.4 * min(seen[-1]["empty"], seen[-1]["another's"])
