@@ -103,7 +103,8 @@ def compare(model: Any, batch: Batch, metric: str) -> dict[str, float]:
         >>> from ebmm import EBMM, energies, tasks
         >>> task = Task(tasks.RandomBits(32), tasks.FlipBits(0.1), number=2)
         >>> model = EBMM(energies.HopEnergy(32), **energies.HopEnergy.settings)
-        >>> errors = compare(model, task.sample(8, torch.Generator().manual_seed(0)), task.metric)
+        >>> batch = task.sample(8, torch.Generator().manual_seed(0))
+        >>> errors = compare(model, batch, task.metric)
         >>> errors["own"] < 0.5 < errors["empty"] < errors["another's"]
         True
     """

@@ -58,3 +58,12 @@ def test_the_sum_is_that_over_pixels():
     misfit = misfit_of((1, 16, 16))
     x, y = torch.rand(2, 4, 1, 16, 16)
     torch.testing.assert_close(misfit(x, y), misfit.at_pixels(x, y).flatten(1).sum(1))
+
+
+def test_what_is_repaired_has_its_detail_added():
+    misfit = PictureMisfit((1, 16, 16))
+    torch.nn.init.constant_(misfit.detail[-1].bias, 0.3)
+    y = torch.full((1, 1, 16, 16), 0.2)
+    torch.testing.assert_close(
+        misfit.repaired(y + 0.8, y)[..., 4:12, 4:12], y[..., 4:12, 4:12] + 0.3, atol=0.01, rtol=0
+    )

@@ -25,8 +25,10 @@ class ComponentDecoder(nn.Module):
         >>> decoder = ComponentDecoder(8, (16, 16))
         >>> decoder.start_with(torch.rand(20, 16, 16))
         >>> rows = decoder.components
-        >>> decoder(torch.rand(5, 8)).shape, torch.allclose(rows @ rows.mT, torch.eye(8), atol=1e-5)
-        (torch.Size([5, 1, 16, 16]), True)
+        >>> decoder(torch.rand(5, 8)).shape
+        torch.Size([5, 1, 16, 16])
+        >>> torch.allclose(rows @ rows.mT, torch.eye(8), atol=1e-5)
+        True
     """
 
     basis: Tensor

@@ -34,7 +34,8 @@ def association(
     """A memory whose floats all images share, written in six steps of its energy's gradient and read in four.
 
     Example:
-        >>> association(linear_association, (32, 32), (72, 64), level=0.1, read_rate=0.6).memory_floats
+        >>> sizes = (32, 32), (72, 64)
+        >>> association(linear_association, *sizes, level=0.1, read_rate=0.6).memory_floats
         4608
     """
     energy = make(shape, *sizes, level)
