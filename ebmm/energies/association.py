@@ -76,11 +76,12 @@ class AssociationEnergy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         lead = x.shape[: x.dim() - len(self.pattern_shape)]
         pictures = x.reshape(-1, *self.planes)
-        energy, seen = torch.zeros_like(pictures[:, 0, 0, 0]), pictures
-        for weight in self.raw_weights:
-            y = self.recalled(seen, lead)
-            energy = energy + F.softplus(weight) * self.misfit(pictures, y)
-            seen = self.misfit.repaired(pictures, y)
+        first, *further = F.softplus(self.raw_weights)
+        y = self.recalled(pictures, lead)
+        energy = first * self.misfit(pictures, y)
+        for weight in further:
+            y = self.recalled(self.misfit.repaired(pictures, y), lead)
+            energy = energy + weight * self.misfit(pictures, y)
         return energy.reshape(lead)
 
     def start_with(self, patterns: Tensor) -> None:
