@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 
-from ebmm.coders.images import as_planes, cosine_basis
+from ebmm.coders.images import as_planes, code_basis, cosine_basis
 from ebmm.given import real
 
 
@@ -36,7 +34,7 @@ class ComponentDecoder(nn.Module):
     def __init__(self, width: int, shape: tuple[int, ...], level: float = 0.5):
         super().__init__()
         self.planes, self.level = as_planes(shape), real(level, "level")
-        basis = cosine_basis(shape, min(4 * width, math.prod(shape)))
+        basis = code_basis(shape, width)
         self.register_buffer("basis", basis, persistent=False)
         self.components, self.mean = nn.Parameter(torch.eye(width, len(basis))), nn.Parameter(torch.zeros(len(basis)))
 

@@ -52,6 +52,20 @@ def as_planes(shape: tuple[int, ...]) -> tuple[int, int, int]:
     return planes
 
 
+def numbers_network(planes: tuple[int, int, int], numbers: int, channels: tuple[int, int]) -> nn.Sequential:
+    """Two convolutions and a linear layer, from images (M, *planes) to so many numbers, (M, numbers)."""
+    colours, height, width = planes
+    return nn.Sequential(
+        nn.PixelUnshuffle(4),
+        nn.Conv2d(16 * colours, channels[0], 3, padding=1),
+        nn.SiLU(),
+        nn.Conv2d(channels[0], channels[1], 3, stride=2, padding=1),
+        nn.SiLU(),
+        nn.Flatten(),
+        nn.Linear(channels[1] * height * width // 64, numbers),
+    )
+
+
 class ImageEncoder(nn.Module):
     """Maps images to codes of one length: cosine coefficients plus what a convolutional network adds.
 
@@ -81,18 +95,9 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.level = level
         self.planes = as_planes(shape)
-        planes, height, breadth = self.planes
-        self.register_buffer("basis", _basis(shape, width), persistent=False)
+        self.register_buffer("basis", code_basis(shape, width), persistent=False)
         self.linear = nn.Linear(len(self.basis), width)
-        self.network = nn.Sequential(
-            nn.PixelUnshuffle(4),
-            nn.Conv2d(16 * planes, channels[0], 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(channels[0], channels[1], 3, stride=2, padding=1),
-            nn.SiLU(),
-            nn.Flatten(),
-            nn.Linear(channels[1] * height * breadth // 64, width),
-        )
+        self.network = numbers_network(self.planes, width, channels)
         with torch.no_grad():
             self.linear.weight.zero_().fill_diagonal_(1.0)
             self.linear.weight[-1] = 0
@@ -133,7 +138,7 @@ class ImageDecoder(nn.Module):
         super().__init__()
         self.level = level
         self.pattern_shape, (planes, height, breadth) = tuple(shape), as_planes(shape)
-        self.register_buffer("basis", _basis(shape, width), persistent=False)
+        self.register_buffer("basis", code_basis(shape, width), persistent=False)
         self.constant = _typical_length(shape)
         self.linear = nn.Linear(width - 1, len(self.basis))
         self.network = nn.Sequential(
@@ -160,7 +165,7 @@ class ImageDecoder(nn.Module):
         return y + (y.clamp(0, 1) - y).detach()
 
 
-def _basis(shape: tuple[int, ...], width: int) -> Tensor:
+def code_basis(shape: tuple[int, ...], width: int) -> Tensor:
     """The cosines that a code of this width is mixed from: four times as many, at most d."""
     return cosine_basis(shape, min(4 * width, math.prod(shape)))
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ebmm.coders.components import spread
-from ebmm.coders.images import as_planes
+from ebmm.coders.images import as_planes, numbers_network
 from ebmm.given import real
 
 
@@ -31,17 +31,8 @@ class KeyEncoder(nn.Module):
 
     def __init__(self, shape: tuple[int, ...], keys: int, level: float = 0.5, channels: tuple[int, int] = (64, 96)):
         super().__init__()
-        planes, height, width = as_planes(shape)
         self.level = real(level, "level")
-        self.network = nn.Sequential(
-            nn.PixelUnshuffle(4),
-            nn.Conv2d(16 * planes, channels[0], 3, padding=1),
-            nn.SiLU(),
-            nn.Conv2d(channels[0], channels[1], 3, stride=2, padding=1),
-            nn.SiLU(),
-            nn.Flatten(),
-            nn.Linear(channels[1] * height * width // 64, keys),
-        )
+        self.network = numbers_network(as_planes(shape), keys, channels)
 
     def forward(self, x: Tensor) -> Tensor:
         numbers = torch.tanh(self.network(2 * (x - self.level)))
