@@ -67,10 +67,14 @@ def small_paper_memory(shape: Shape, memory_features: int) -> EBMM:
     )  # fmt: skip
 
 
-def slotted(kind: type, shape: Shape, floats: int, level: float, **options) -> nn.Module:
+def slotted(kind: type, shape: Shape, number: int, width: int, level: float) -> nn.Module:
     """A memory with one slot a pattern: :class:`InpaintingMemory`, :class:`Autoencoder` or :class:`MemoryNetwork`."""
-    width = floats // NUMBER
-    return kind(shape, NUMBER, width, *image_coders(shape, width, level), **options)
+    return kind(shape, number, width, *image_coders(shape, width, level))
+
+
+def list_memory(shape: Shape, floats: int) -> DenseMemory:
+    """As many images as fit, at least one."""
+    return DenseMemory(shape, max(1, floats // math.prod(shape)), beta=2.0, full="overwrite")
 
 
 def mann(shape: Shape, floats: int, level: float, heads: int = 4, controller: int = 200) -> MANN:
@@ -82,9 +86,8 @@ def mann(shape: Shape, floats: int, level: float, heads: int = 4, controller: in
     return MANN(shape, NUMBER, row, heads, controller, encoder, decoder, code_width=width)
 
 
-def kanerva_machine(shape: Shape, floats: int, level: float, number: int = NUMBER, width: int = 0) -> KanervaMachine:
+def kanerva_machine(shape: Shape, floats: int, level: float, number: int, width: int) -> KanervaMachine:
     """As many rows of our code's width as the budget allows beside their covariance, at most one for each image."""
-    width = width or floats // number
     rows = int((math.sqrt((2 * width + 1) ** 2 + 8 * floats) - (2 * width + 1)) / 2)
     encoder, decoder = image_coders(shape, width, level)
     return KanervaMachine(shape, min(rows, number), width, encoder=encoder, decoder=decoder)
@@ -111,28 +114,27 @@ def image_contestants(shape: Shape, floats: int, level: float, paper: Callable[[
         level: the images' mean grey, roughly.
         paper: makes the paper's energy at this budget.
     """
-    same = shape, floats, level
+    same, sizes = (shape, floats, level), (NUMBER, floats // NUMBER)
     long = {"learning_rate": 1e-3, "memories": 4}
     return {
         "autoencoder": Contestant(
-            partial(slotted, Autoencoder, *same), {"steps": 6000, "learning_rate": 2e-3, "memories": 1}
+            partial(slotted, Autoencoder, shape, *sizes, level), {"steps": 6000, "learning_rate": 2e-3, "memories": 1}
         ),
         "slot-memory": Contestant(
-            partial(slotted, InpaintingMemory, *same), {"steps": 1200, "learning_rate": 2e-3, "memories": 1},
+            partial(slotted, InpaintingMemory, shape, *sizes, level),
+            {"steps": 1200, "learning_rate": 2e-3, "memories": 1},
             start="autoencoder",
         ),
         "ebmm-paper": Contestant(
             partial(paper_memory, paper), {"steps": 20000, "learning_rate": 3e-4, "memories": 16, "clip": 0.3}
         ),
         "memory-network": Contestant(
-            partial(slotted, MemoryNetwork, *same), {"steps": 300, "learning_rate": 1e-2, "memories": 1},
+            partial(slotted, MemoryNetwork, shape, *sizes, level), {"steps": 300, "learning_rate": 1e-2, "memories": 1},
             start="autoencoder",
         ),
         "mann": Contestant(partial(mann, *same), {"steps": 5000, **long}),
-        "kanerva": Contestant(partial(kanerva_machine, *same), {"steps": 3000, **long}, start="autoencoder"),
+        "kanerva": Contestant(partial(kanerva_machine, *same, *sizes), {"steps": 3000, **long}, start="autoencoder"),
         "plasticity": Contestant(partial(plasticity, *same), {"steps": 5000, **long}),
         "lstm": Contestant(partial(lstm_memory, *same), {"steps": 3000, **long}),
-        "dense": Contestant(
-            partial(DenseMemory, shape, max(1, floats // math.prod(shape)), beta=2.0, full="overwrite")
-        ),
+        "dense": Contestant(partial(list_memory, shape, floats)),
     }  # fmt: skip

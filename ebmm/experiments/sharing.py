@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from ebmm.baselines import (
-    Autoencoder,
-    Inpainter,
-    InpaintingMemory,
-    MemoryNetwork,
-)
-from ebmm.coders import image_coders
-from ebmm.dense import DenseMemory
+from ebmm.baselines import Autoencoder, Inpainter, InpaintingMemory, MemoryNetwork
+from ebmm.descent import inverse_softplus
 from ebmm.energies import AssociationEnergy, convolutional_association, linear_association
 from ebmm.experiments.contest import Contestant
-from ebmm.experiments.images import kanerva_machine, plasticity
+from ebmm.experiments.images import kanerva_machine, list_memory, plasticity, slotted
 from ebmm.model import EBMM
 
 Shape = tuple[int, ...]
@@ -41,7 +34,8 @@ def association(
     energy = make(shape, *sizes, level)
     model = EBMM(energy, **energy.settings | {"read_rate": read_rate})
     with torch.no_grad():  # large steps first, which later ones correct
-        model.raw_write_rates[:, 0] = torch.linspace(0.8, 0.4, model.write_steps).expm1().log()[:, None]
+        for raw, rate in zip(model.raw_write_rates, torch.linspace(0.8, 0.4, model.write_steps), strict=True):
+            raw[0] = inverse_softplus(rate.item())
     return model
 
 
@@ -49,11 +43,6 @@ def start(model: EBMM, patterns: Tensor) -> None:
     """Keys of different patterns are independent, and codes are principal components."""
     energy: Any = model.energy_network
     energy.start_with(patterns)
-
-
-def slot_for_each(kind: Callable, shape: Shape, number: int, width: int, level: float) -> nn.Module:
-    """A slot for each image: :class:`InpaintingMemory`, :class:`MemoryNetwork` or :class:`Autoencoder`."""
-    return kind(shape, number, width, *image_coders(shape, width, level))
 
 
 def sharing_contestants(
@@ -83,7 +72,7 @@ def sharing_contestants(
             for model, (make, sizes) in shared.items()
         },
         **{
-            model: Contestant(partial(slot_for_each, kind, shape, number, width, level), {}, home=home)
+            model: Contestant(partial(slotted, kind, shape, number, width, level), {}, home=home)
             for model, kind in slots.items()
         },
         "kanerva": Contestant(
@@ -91,8 +80,6 @@ def sharing_contestants(
             start="autoencoder",
         ),
         "plasticity": Contestant(partial(plasticity, shape, floats, level), long),
-        "dense": Contestant(
-            partial(DenseMemory, shape, max(1, floats // math.prod(shape)), beta=2.0, full="overwrite")
-        ),
+        "dense": Contestant(partial(list_memory, shape, floats)),
         "inpainter": Contestant(partial(Inpainter, shape), trained),
     }  # fmt: skip
