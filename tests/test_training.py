@@ -25,7 +25,6 @@ from ebmm import EBMM, Batch, History, Hopfield, Memory, Task, TrainingError, ev
 from ebmm.baselines import KanervaMachine
 from ebmm.energies import GatedRNNEnergy, MLPEnergy, PredictiveEnergy
 from ebmm.experiments import EXPERIMENTS
-from ebmm.history import Checkpoint
 from ebmm.machine import _tf32, pick_device
 from ebmm.tasks import FlipBits, RandomBits
 from ebmm.training import _Loss, reconstruction_loss
@@ -162,19 +161,15 @@ def test_the_own_memory_is_compared_with_others_and_an_empty_one_and_nothing_cha
     assert set(alone.compared[0]) == {"step", "own", "empty"}
 
 
-def test_comparisons_go_on_from_a_checkpoint(tmp_path, monkeypatch):
-    run = {"memories": 2, "compare_every": 2, **QUIET}
-    whole, path = fit(small_model(), TASK, 8, **run), tmp_path / "run.pt"
-
-    def stop_after(self, drawn, history):
-        saved(self, drawn, history)
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
-        saved = Checkpoint.save
-        patched.setattr(Checkpoint, "save", stop_after)
-        fit(small_model(), TASK, 8, checkpoint=path, save_every=5, **run)
-    again = fit(small_model(), TASK, 8, checkpoint=path, **run)
+def test_comparisons_go_on_from_a_checkpoint(tmp_path):
+    run, path = {"memories": 2, "compare_every": 2, **QUIET}, tmp_path / "run.pt"
+    whole, stops = fit(small_model(), TASK, 8, **run), Task(TASK.source, Stops(13), TASK.number)
+    with pytest.raises(KeyboardInterrupt):
+        fit(small_model(), stops, 8, checkpoint=path, save_every=1, **run)
+    done = len(torch.load(path, weights_only=True)["history"]["rows"])
+    assert 2 < done < 8
+    stops.corruption.at = -1
+    again = fit(small_model(), stops, 8, checkpoint=path, **run)
     assert again.compared == whole.compared and [row["step"] for row in again.compared] == [0, 2, 4, 6]
 
 
