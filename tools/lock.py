@@ -24,6 +24,7 @@ PLATFORM = re.compile(r"^(nvidia-|cuda-|triton|appnope|colorama|pywin)", re.IGNO
 # Held back, with the reason.
 HELD = [
     "torch==2.13.0",  # every number in the book was computed with it
+    "soupsieve<3",  # from 3.0.2 on it asks for Python 3.11.5, and Debian 12 has 3.11.2
 ]
 
 LOCK_HEAD = """\
