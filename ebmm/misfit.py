@@ -87,6 +87,28 @@ class PictureMisfit(nn.Module):
         return z, self.slope.exp() * (misfit - forgiven)
 
 
+def softly_clipped(y: Tensor) -> Tensor:
+    """Numbers within (−¼, 1¼), about as they were where they lie from 0 to 1: ``½ + ¾ tanh((y − ½)/¾)``."""
+    return 0.5 + 0.75 * torch.tanh((y - 0.5) / 0.75)
+
+
+def cells(images: Tensor) -> Tensor:
+    """Images (..., C, H, W) as cells of 4 × 4 pixels, (..., cells, numbers)."""
+    return F.pixel_unshuffle(images, CELL).flatten(-2).mT
+
+
+def robust_distances(asked: Tensor, kept: Tensor, tolerated: Tensor) -> Tensor:
+    """``D = Σ_c τ log(1 + d_c/τ)``, d_c being the squared distance within cell c: no damaged part dominates.
+
+    Shape:
+        asked, kept: (..., Q or slots, cells, numbers). tolerated: τ. returns: (..., Q, slots).
+    """
+    asked, kept = asked.transpose(-3, -2), kept.transpose(-3, -2)
+    squares = asked.square().sum(-1)[..., :, None] + kept.square().sum(-1)[..., None, :]
+    apart = (squares - 2 * asked @ kept.mT).clamp(min=0)  # (..., cells, Q, slots)
+    return (tolerated * torch.log1p(apart / tolerated)).sum(-3)
+
+
 def window_mean(size: int, reach: int = 2) -> Tensor:
     """The symmetric matrix (size, size) that takes means over 2 · reach + 1 neighbours, mirrored past an edge."""
     matrix = torch.zeros(size, size)

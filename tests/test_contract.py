@@ -27,6 +27,7 @@ from ebmm.energies import (
     HopEnergy,
     MarginEnergy,
     MLPEnergy,
+    PictureSlotEnergy,
     PredictiveEnergy,
     QuadraticEnergy,
     ResNetConvEnergy,
@@ -129,6 +130,7 @@ TABLE = {
     "EBMM, association by convolution": Case(
         lambda: ebmm(convolutional_association(SQUARE, 3, 4, hops=2), reduction="sum"), SQUARE, goes_on=False
     ),
+    "EBMM, slots of pictures": Case(lambda: ebmm(PictureSlotEnergy(SQUARE, 5, 4), **ONE_BY_ONE), SQUARE),
     "MANN": Case(lambda: MANN(6, rows=5, width=4, heads=2, controller=7, code_width=8)),
     "MANN, images": Case(lambda: MANN(IMAGE, 5, 4, 2, 7, *coders(7 + 8, 8), code_width=8), IMAGE),
     "Kanerva machine": Case(lambda: KanervaMachine(6, rows=4, width=5, read_steps=3)),

@@ -147,6 +147,7 @@ OF_IMAGES = {
     "association by convolution": lambda: EBMM(
         energies.convolutional_association((8, 8), 3, 4, hops=2), reduction="sum", gradient_term=False
     ),
+    "slots of pictures": lambda: EBMM(energies.PictureSlotEnergy((8, 8), 3, 4), sequential=True, gradient_term=False),
     "inpainter": lambda: baselines.Inpainter((8, 8), hidden=4, blocks=2),
     "slot memory": lambda: baselines.InpaintingMemory(
         (8, 8), 3, 4, *image_coders((8, 8), 4, channels=(2, 2)), hidden=3

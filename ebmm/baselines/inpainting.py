@@ -12,7 +12,7 @@ from ebmm.baselines.rival import OneSlotEach
 from ebmm.coders.images import as_planes
 from ebmm.descent import inverse_softplus, never_growing, recordable, velocity_after
 from ebmm.memory import Memory, check_counts
-from ebmm.misfit import CELL, PictureMisfit
+from ebmm.misfit import PictureMisfit, cells, robust_distances
 from ebmm.slopes import recorded_slope
 
 
@@ -103,21 +103,12 @@ class InpaintingMemory(OneSlotEach):
 
     def _energy(self, x: Tensor, stored: Tensor) -> Tensor:
         images = x.reshape(-1, *self.planes)
-        asked = _cells(images).unflatten(0, x.shape[:2])
-        kept = _cells(stored.reshape(-1, *self.planes)).unflatten(0, stored.shape[:2])
+        asked = cells(images).unflatten(0, x.shape[:2])
+        kept = cells(stored.unflatten(-1, self.planes))
         reminded = self.weights(asked, kept) @ stored
         return self.misfit(images, reminded.reshape(images.shape)).unflatten(0, x.shape[:2])
 
     def weights(self, asked: Tensor, kept: Tensor) -> Tensor:
         """Weights w, (B, Q, slots), of slots for queries, both in cells: (B, Q or slots, cells, numbers)."""
-        asked, kept = asked.transpose(-3, -2), kept.transpose(-3, -2)
-        squares = asked.square().sum(-1)[..., :, None] + kept.square().sum(-1)[..., None, :]
-        apart = (squares - 2 * asked @ kept.mT).clamp(min=0)  # (B, cells, Q, slots)
-        tolerated = self.log_tolerated.exp()
-        distance = (tolerated * torch.log1p(apart / tolerated)).sum(-3)
+        distance = robust_distances(asked, kept, self.log_tolerated.exp())
         return torch.softmax(-self.log_inverse_temperature.exp() * distance, -1)
-
-
-def _cells(images: Tensor) -> Tensor:
-    """(M, C, H, W) to the cells of each image, (M, cells, numbers)."""
-    return F.pixel_unshuffle(images, CELL).flatten(2).mT

@@ -12,6 +12,8 @@ from ebmm.given import real
 class ComponentDecoder(nn.Module):
     """Pictures of codes, ``y = level + Bᵀ (Aᵀ v + m)``: components and a mean, both mixed from cosines B.
 
+    B holds four times as many as a code has numbers; where that would be all of them, components are of pixels: B = 1.
+
     Args:
         width, shape: C, size of a code, and S of a picture, (H, W) or (3, H, W), sides multiples of 8.
         level: the pictures' mean grey, roughly.
@@ -29,24 +31,28 @@ class ComponentDecoder(nn.Module):
         True
     """
 
-    basis: Tensor
+    basis: Tensor | None
 
     def __init__(self, width: int, shape: tuple[int, ...], level: float = 0.5):
         super().__init__()
         self.planes, self.level = as_planes(shape), real(level, "level")
         basis = code_basis(shape, width)
-        self.register_buffer("basis", basis, persistent=False)
-        self.components, self.mean = nn.Parameter(torch.eye(width, len(basis))), nn.Parameter(torch.zeros(len(basis)))
+        mixed, pixels = basis.shape
+        self.register_buffer("basis", basis if mixed < pixels else None, persistent=False)
+        self.components, self.mean = nn.Parameter(torch.eye(width, mixed)), nn.Parameter(torch.zeros(mixed))
 
     def forward(self, code: Tensor) -> Tensor:
-        return self.level + ((code @ self.components + self.mean) @ self.basis).unflatten(1, self.planes)
+        mixed = code @ self.components + self.mean
+        pixels = mixed if self.basis is None else mixed @ self.basis
+        return self.level + pixels.unflatten(1, self.planes)
 
     @torch.no_grad()
     def start_with(self, pictures: Tensor) -> None:
         """Take A and m from pictures (N, *S), more than C different ones: their principal components and their mean."""
-        of_cosines = (pictures.reshape(-1, *self.planes) - self.level).flatten(1) @ self.basis.mT
-        self.mean.copy_(of_cosines.mean(0))
-        self.components.copy_(principal_components(of_cosines - self.mean, len(self.components)))
+        rows = (pictures.reshape(-1, *self.planes) - self.level).flatten(1)
+        rows = rows if self.basis is None else rows @ self.basis.mT
+        self.mean.copy_(rows.mean(0))
+        self.components.copy_(principal_components(rows - self.mean, len(self.components)))
 
 
 class PatchDecoder(nn.Module):

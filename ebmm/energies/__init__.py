@@ -10,6 +10,7 @@ Patterns lie in [0, 1]; every energy first maps them to the coordinates ``2x −
 from ebmm.energies.association import AssociationEnergy, convolutional_association, linear_association
 from ebmm.energies.gated import GatedRNNEnergy
 from ebmm.energies.margins import HopEnergy, MarginEnergy, SharedNetwork
+from ebmm.energies.picture_slots import PictureSlotEnergy
 from ebmm.energies.resnet import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
 from ebmm.energies.slots import CodedSlotEnergy, DenseEnergy, SlotEnergy
 from ebmm.energies.vectors import MLPEnergy, PredictiveEnergy, QuadraticEnergy
@@ -22,6 +23,7 @@ __all__ = [
     "HopEnergy",
     "MLPEnergy",
     "MarginEnergy",
+    "PictureSlotEnergy",
     "PredictiveEnergy",
     "QuadraticEnergy",
     "ResNetConvEnergy",

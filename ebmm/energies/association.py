@@ -14,7 +14,7 @@ from ebmm.coders.keys import KeyEncoder, KeyMapEncoder
 from ebmm.energies.margins import positive
 from ebmm.layers import MemoryConv2d, MemoryLayer, MemoryLinear
 from ebmm.memory import check_counts, check_points
-from ebmm.misfit import PictureMisfit
+from ebmm.misfit import PictureMisfit, softly_clipped
 
 
 class AssociationEnergy(nn.Module):
@@ -100,7 +100,7 @@ class AssociationEnergy(nn.Module):
         keys = self.encoder(pictures)
         codes = self.memory(keys.reshape(*lead, *keys.shape[1:]))
         y = self.decoder(codes.reshape(len(keys), *codes.shape[len(lead) :]))
-        return 0.5 + 0.75 * torch.tanh((y - 0.5) / 0.75)
+        return softly_clipped(y)
 
 
 def linear_association(

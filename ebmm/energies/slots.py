@@ -82,7 +82,7 @@ class SlotEnergy(nn.Module):
         super().__init__()
         self.pattern_shape = (features,)
         self.memory = MemorySlots(slots, features, scale=0.2)
-        self.log_beta, self.price, self.power = _scalars(math.log(beta), price, power)
+        self.log_beta, self.price, self.power = scalars(math.log(beta), price, power)
 
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1
@@ -95,6 +95,12 @@ def slot_scores(code: Tensor, slots: Tensor, price: Tensor, power: Tensor) -> Te
     """``κⱼ = mⱼᵀe − c/2 ‖mⱼ‖² (‖e‖²/C)^q`` for codes e (..., N, C) and slots m (..., slots, C): (..., N, slots)."""
     length = code.square().mean(-1, keepdim=True)
     return code @ slots.mT - 0.5 * price * beside_points(slots.square().sum(-1)) * (length + 1e-6) ** power
+
+
+def filled_slots(sign: Tensor) -> Tensor:
+    """A smooth step of a sign that a slot is in use: 0 up to 0.2, 1 from 0.8 on, with slope 0 there."""
+    step = ((sign - 0.2) / 0.6).clamp(0, 1)
+    return step.square() * (3 - 2 * step)
 
 
 class CodedSlotEnergy(nn.Module):
@@ -145,7 +151,7 @@ class CodedSlotEnergy(nn.Module):
         if scale == 0:
             raise ValueError("scale must be above 0, got 0")
         self.memory = MemorySlots(slots, width, scale=0.2)
-        self.log_beta, self.price, self.power, self.log_share = _scalars(math.log(beta), price, power, math.log(share))
+        self.log_beta, self.price, self.power, self.log_share = scalars(math.log(beta), price, power, math.log(share))
 
     def forward(self, x: Tensor) -> Tensor:
         lead = x.shape[: x.dim() - len(self.pattern_shape)]
@@ -153,13 +159,13 @@ class CodedSlotEnergy(nn.Module):
         code = self.encoder(x.reshape(-1, *self.pattern_shape)).reshape(*lead, -1) / self.scale
         slots, beta = self.memory(), self.log_beta.exp()
         stored = 2 * self.decoder(self.scale * slots.flatten(0, -2)).reshape(*slots.shape[:-1], -1) - 1
-        filled = ((slots.square().mean(-1) - 0.2) / 0.6).clamp(0, 1)
-        filled = beside_points(filled.square() * (3 - 2 * filled))
+        filled = beside_points(filled_slots(slots.square().mean(-1)))
         drawn = code @ slots.mT - 0.5 * beside_points(slots.square().sum(-1))
         scores = filled * slot_scores(signs, stored, self.price, self.power)
         scores = scores + self.log_share.exp() * drawn
         return 0.5 * signs.square().sum(-1) - torch.logsumexp(beta * scores, -1) / beta
 
 
-def _scalars(*values: float) -> list[nn.Parameter]:
+def scalars(*values: float) -> list[nn.Parameter]:
+    """Parameters of one number each."""
     return [nn.Parameter(torch.tensor(value)) for value in values]

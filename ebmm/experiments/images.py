@@ -33,6 +33,7 @@ LABELS = {  # for tables and figures, in their order
     "ebmm-linear": "EBMM, linear memory",
     "ebmm-hop": "EBMM, linear memory, two hops",
     "ebmm-conv": "EBMM, convolutional memory",
+    "ebmm-slots": "EBMM, a slot each",
     "slot-memory": "Slot memory, ours (codes copied)",
     "memory-network": "Memory network, same coders",
     "autoencoder": "Autoencoder, told the slot",

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ebmm.baselines import Autoencoder, Inpainter, InpaintingMemory, MemoryNetwork
 from ebmm.descent import inverse_softplus
-from ebmm.energies import AssociationEnergy, convolutional_association, linear_association
+from ebmm.energies import AssociationEnergy, PictureSlotEnergy, convolutional_association, linear_association
 from ebmm.experiments.contest import Contestant
 from ebmm.experiments.images import kanerva_machine, list_memory, plasticity, slotted
 from ebmm.model import EBMM
@@ -39,8 +39,19 @@ def association(
     return model
 
 
+def picture_slots(shape: Shape, number: int, floats: int, level: float, read_rate: float) -> EBMM:
+    """A slot for each picture, written by its energy's gradient.
+
+    Example:
+        >>> picture_slots((32, 32), 16, 4616, level=0.1, read_rate=0.6).memory_floats
+        4608
+    """
+    energy = PictureSlotEnergy(shape, number, floats // number - 1, level)
+    return EBMM(energy, **energy.settings | {"read_rate": read_rate})
+
+
 def start(model: EBMM, patterns: Tensor) -> None:
-    """Keys of different patterns are independent, and codes are principal components."""
+    """Codes are principal components, and keys, where there are some, independent for different patterns."""
     energy: Any = model.energy_network
     energy.start_with(patterns)
 
@@ -55,6 +66,7 @@ def sharing_contestants(
         home, width: the experiment with 64 images whose slots serve here, and floats of such a slot.
     """
     linear, convolutional = CODES_AND_KEYS[floats]
+    read_rate = 0.6 if len(shape) == 2 else 0.2
     trained = {"steps": 3000, "learning_rate": 2e-3, "memories": 2, "late": True, "optimiser": "muon"}
     long = {"steps": 5000, "learning_rate": 1e-3, "memories": 4}
     shared: dict[str, tuple[Callable[..., AssociationEnergy], tuple[int, int]]] = {
@@ -66,11 +78,15 @@ def sharing_contestants(
     return {
         **{
             model: Contestant(
-                partial(association, make, shape, sizes, level, 0.6 if len(shape) == 2 else 0.2),
+                partial(association, make, shape, sizes, level, read_rate),
                 trained, prepare=start,
             )
             for model, (make, sizes) in shared.items()
         },
+        "ebmm-slots": Contestant(
+            partial(picture_slots, shape, number, floats, level, read_rate),
+            trained | {"steps": 1500, "learning_rate": 5e-4}, prepare=start,
+        ),
         **{
             model: Contestant(partial(slotted, kind, shape, number, width, level), {}, home=home)
             for model, kind in slots.items()

@@ -1,0 +1,113 @@
+"""Slots of pictures that are written by their energy's gradient: the formula, which slot is written, what is read."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from ebmm import EBMM, fit
+from ebmm.energies import PictureSlotEnergy
+from ebmm.tasks import ImagePatterns, NoiseBlock, Task
+
+SHAPES = [(16, 16), (3, 16, 16)]
+
+
+def smooth_pictures(number, shape, seed=0):
+    """Pictures with the low frequencies that few codes keep."""
+    coarse = torch.rand(number, 1 if len(shape) == 2 else 3, 5, 5, generator=torch.Generator().manual_seed(seed))
+    return F.interpolate(coarse, shape[-2:], mode="bicubic").clamp(0, 1).reshape(number, *shape)
+
+
+def started(shape, slots=6, width=40, **options):
+    """Started, not trained."""
+    torch.manual_seed(0)
+    energy = PictureSlotEnergy(shape, slots, width, **options)
+    energy.start_with(smooth_pictures(200, shape, seed=9))
+    return EBMM(energy, **energy.settings | {"read_rate": 0.6 / energy.planes[0]})
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_energy_is_its_formula(shape):
+    energy = started(shape, price=3.0, order=2.0).energy_network.double()
+    for parameter in energy.parameters():
+        parameter.data += 0.05 * torch.randn_like(parameter)
+    energy.memory.weight.data.normal_()
+    energy.flags.weight.data[:, 0] = torch.tensor([1.0, 0.9, 0.2, 0.0, 1.1, 0.5])
+    beta, tau = energy.log_inverse_temperature.exp(), energy.log_tolerated.exp()
+    price, order = energy.log_price.exp(), energy.log_order.exp()
+    pictures = smooth_pictures(4, shape).double()
+    stored = 0.5 + 0.75 * torch.tanh((energy.decoder(energy.memory.weight) - 0.5) / 0.75)
+    for x, found in zip(pictures.reshape(-1, *energy.planes), energy(pictures), strict=True):
+        scores, empty_before = [], 0.0
+        for y, flag in zip(stored, energy.flags.weight[:, 0], strict=True):
+            squares = (x - y).square().sum(0).reshape(4, 4, 4, 4).sum((1, 3))
+            apart = (tau * torch.log(1 + squares / tau)).sum()
+            step = ((flag - 0.2) / 0.6).clamp(0, 1)
+            full = 3 * step**2 - 2 * step**3
+            scores.append(-beta * apart - price * full - order * (1 - full) * empty_before)
+            empty_before = empty_before + 1 - full
+        weights = torch.softmax(torch.stack(scores), 0)
+        y = torch.einsum("s,schw->chw", weights, stored)
+        known = 0.5 * (weights * (1 - energy.flags.weight[:, 0]) ** 2).sum()
+        torch.testing.assert_close(found, energy.misfit(x[None], y[None])[0] + known)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_each_picture_is_written_into_the_next_empty_slot(shape):
+    model, patterns = started(shape), smooth_pictures(6, shape).unflatten(0, (1, 6))
+    patterns[0, 2] = (patterns[0, 1] + 0.01).clamp(max=1)  # very much alike
+    patterns[0, 4] = model.energy_network.decoder(torch.zeros(1, 40)).detach().reshape(shape)  # nothing to write
+    with torch.no_grad():
+        memory, path = model.write(patterns, trajectory=True)
+    for number, (before, after) in enumerate(zip(path, path[1:], strict=False)):
+        moved = (after["memory.weight"] - before["memory.weight"])[0].square().sum(1)
+        assert moved.sum() - moved[number] < 1e-3
+        flags = after["flags.weight"][0, :, 0]
+        assert flags[number] > 0.99 and (flags[number + 1 :].abs() < 0.01).all()
+    torch.testing.assert_close(memory["flags.weight"], torch.ones(1, 6, 1), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_step_puts_the_code_where_nothing_is_forgiven(shape):
+    model = started(shape)
+    energy = model.energy_network.double()
+    energy.misfit.forgiven = 1e-9
+    energy.misfit.slope.data.fill_(20.0)
+    mean = energy.decoder(torch.zeros(1, 40).double()).detach()
+    pattern = (0.5 + 0.02 * torch.randn(1, 1, *shape)).double()  # where the soft clip has slope 1
+    with torch.no_grad():
+        energy.decoder.mean += (0.5 - mean).reshape(1, -1)[0] @ basis_of(energy.decoder).mT
+        code = model.write(pattern)["memory.weight"][0, 0]
+        lacking = pattern.reshape(1, -1) - energy.decoder(torch.zeros(1, 40).double()).reshape(1, -1)
+        expected = lacking @ basis_of(energy.decoder).mT @ energy.decoder.components.mT
+    torch.testing.assert_close(code, expected[0], rtol=0.02, atol=1e-4)
+
+
+def basis_of(decoder):
+    return torch.eye(decoder.components.shape[1]).double() if decoder.basis is None else decoder.basis
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_before_it_is_trained_it_reads_what_was_written_and_not_what_others_wrote(shape):
+    model = started(shape)
+    patterns, others = smooth_pictures(12, shape).unflatten(0, (2, 1, 6)).unbind(0)
+    queries = NoiseBlock(8)(patterns[0], torch.Generator().manual_seed(1))[0][None]
+    with torch.no_grad():
+        memories = model.write(patterns), model.initial_memory(), model.write(others)
+        own, empty, foreign = ((model.read(queries, held) - patterns).square().sum().item() for held in memories)
+    assert own < 0.87 * min(empty, foreign, (queries - patterns).square().sum().item())
+
+
+def test_training_leaves_flags_at_zero_and_teaches_the_rest():
+    model = started((16, 16))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    source = ImagePatterns(smooth_pictures(100, (16, 16), seed=3))
+    fit(model, Task(source, NoiseBlock(8), 4, "squared error"), steps=2, memories=2, warmup=0, progress=False)
+    moved = {name for name, tensor in model.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert "energy_network.flags.weight" not in moved
+    assert moved >= {"energy_network.memory.weight", "energy_network.decoder.components", "raw_write_rates"}
+
+
+@pytest.mark.parametrize("options", [{"slots": 0}, {"width": 0}, {"hidden": 0}, {"price": 0.0}, {"order": -1.0}])
+def test_impossible_sizes_are_refused(options):
+    with pytest.raises(ValueError, match=next(iter(options))):
+        PictureSlotEnergy((16, 16), **{"slots": 4, "width": 8} | options)
