@@ -39,7 +39,8 @@ class ComponentDecoder(nn.Module):
         basis = code_basis(shape, width)
         mixed, pixels = basis.shape
         self.register_buffer("basis", basis if mixed < pixels else None, persistent=False)
-        self.components, self.mean = nn.Parameter(torch.eye(width, mixed)), nn.Parameter(torch.zeros(mixed))
+        first = torch.eye(width, mixed) if mixed < pixels else basis[:width].clone()
+        self.components, self.mean = nn.Parameter(first), nn.Parameter(torch.zeros(mixed))
 
     def forward(self, code: Tensor) -> Tensor:
         mixed = code @ self.components + self.mean

@@ -13,7 +13,9 @@ from ebmm.coders.images import as_planes
 from ebmm.energies.slots import filled_slots, scalars
 from ebmm.layers import MemorySlots
 from ebmm.memory import check_counts, check_points
-from ebmm.misfit import PictureMisfit, cells, robust_distances, softly_clipped
+from ebmm.misfit import PictureMisfit, cells, largest_distance, robust_distances, softly_clipped
+
+TOLERATED = 0.5  # start value of τ
 
 
 class PictureSlotEnergy(nn.Module):
@@ -27,16 +29,18 @@ class PictureSlotEnergy(nn.Module):
       wins, by a distance d that no damaged part dominates; a full slot has its price c, and of empty ones the first
       wins.
 
-    So a picture that is written, one by one, wins the first empty slot. A step of size 1 along the slope raises the
-    flag to 1, and puts there about what the picture lacks of y, coded: :class:`ebmm.EBMM` needs no other rule to write
-    it. Once all slots are full, prices cancel. Before, an empty slot answers queries, too: made for as many pictures as
-    there are slots. Ours, not the paper's.
+    Which slot is written is built into w; what is written is the slope. A picture that is written, one by one, wins the
+    first empty slot, and a step of size 1 raises its flag to 1 and puts there about what the picture lacks of y, coded.
+    Once all slots are full, prices cancel. Before, an empty slot wins every read, and nothing is recalled: fill all
+    slots before you read, with some pictures twice if there are too few. A picture too many is written over the
+    likest, and blurs it. Ours, not the paper's.
 
     Args:
         shape: S of a picture, (H, W) or (3, H, W), sides multiples of 8.
-        slots, width: how many pictures there is room for, and C, numbers of a code; a slot is C + 1 floats.
+        slots, width: how many pictures there is room for, and C, numbers of a code, at most those of a picture; a slot
+            is C + 1 floats.
         level: the pictures' mean grey, roughly.
-        price, order: start values of c, above the distances of any two pictures, and of o.
+        price, order: start values of c and o; by default c is at least the largest distance that there is at the start.
         hidden: channels of the network that adds detail.
 
     Attributes:
@@ -44,7 +48,7 @@ class PictureSlotEnergy(nn.Module):
             summed, reading starts with a third of the rate.
 
     Shape:
-        x: (..., *S). returns: (...).
+        x: (..., N, *S). returns: (..., N).
 
     Example:
         >>> from ebmm import EBMM
@@ -64,20 +68,23 @@ class PictureSlotEnergy(nn.Module):
         slots: int,
         width: int,
         level: float = 0.5,
-        price: float = 300.0,
+        price: float | None = None,
         order: float = 8.0,
         hidden: int = 64,
     ):
         super().__init__()
         check_counts(slots=slots, width=width, hidden=hidden)
-        if not (price > 0 and order > 0):
-            raise ValueError(f"price and order must be above 0, got {price} and {order}")
         self.pattern_shape, self.planes = tuple(shape), as_planes(shape)
+        if width > math.prod(shape):
+            raise ValueError(f"width must be at most {math.prod(shape)}, the numbers of a picture, got {width}")
+        price = max(300.0, largest_distance(self.planes, TOLERATED)) if price is None else price
+        if not (0 < price < math.inf and 0 < order < math.inf):
+            raise ValueError(f"price and order must be above 0 and finite, got {price} and {order}")
         self.decoder = ComponentDecoder(width, shape, level)
         self.misfit = PictureMisfit(self.planes, hidden, bounded=True)
         self.memory, self.flags = MemorySlots(slots, width, scale=0.0), MemorySlots(slots, 1, scale=0.0)
         self.flags.weight.requires_grad_(False)  # learned starts would make some slots half full
-        starts = 1.0, 0.5, price, order  # of β, of τ in d, of c and o
+        starts = 1.0, TOLERATED, price, order  # of β, of τ in d, of c and o
         self.log_inverse_temperature, self.log_tolerated, self.log_price, self.log_order = scalars(
             *map(math.log, starts)
         )

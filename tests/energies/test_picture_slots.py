@@ -107,7 +107,52 @@ def test_training_leaves_flags_at_zero_and_teaches_the_rest():
     assert moved >= {"energy_network.memory.weight", "energy_network.decoder.components", "raw_write_rates"}
 
 
-@pytest.mark.parametrize("options", [{"slots": 0}, {"width": 0}, {"hidden": 0}, {"price": 0.0}, {"order": -1.0}])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_slopes_are_those_of_the_energy(shape):
+    energy = started(shape, slots=3, width=12, price=3.0, order=2.0, hidden=3).energy_network.double()
+    energy.flags.weight.requires_grad_(True).data.copy_(torch.tensor([[0.9], [0.4], [0.1]]))
+    energy.memory.weight.data.normal_()
+    x = smooth_pictures(2, shape).double().requires_grad_()
+    of = x, energy.memory.weight, energy.flags.weight
+    assert torch.autograd.gradcheck(lambda x, *_: energy(x), of, fast_mode=True)
+    assert energy.misfit.detail[0].out_channels == 3
+
+
+def test_pictures_as_far_apart_as_can_be_each_have_their_slot():
+    energy = PictureSlotEnergy((3, 64, 64), 4, 10)
+    assert energy.log_price.exp() > 300
+    model = EBMM(energy, **energy.settings)
+    patterns = torch.tensor([0.0, 1.0, 0.0, 1.0])[None, :, None, None, None].expand(-1, -1, 3, 64, 64)
+    with torch.no_grad():
+        assert model.write(patterns)["flags.weight"].min() > 0.9
+
+
+def test_only_a_full_memory_answers_and_the_same_again_fill_it():
+    model, patterns = started((16, 16)), smooth_pictures(3, (16, 16))[None]
+    with torch.no_grad():
+        few = model.write(patterns)
+        unread = (model.read(patterns, few) - patterns).square().sum()
+        read = (model.read(patterns, model.write(patterns, few)) - patterns).square().sum()
+    assert read < 0.1 * unread
+
+
+def test_the_level_is_what_an_empty_slot_decodes_to():
+    energy = PictureSlotEnergy((16, 16), 2, 8, level=0.2)
+    torch.testing.assert_close(energy.decoder(torch.zeros(1, 8)), torch.full((1, 1, 16, 16), 0.2))
+
+
+def test_patterns_of_another_shape_are_refused_at_the_start():
+    with pytest.raises(ValueError, match="patterns must have shape"):
+        PictureSlotEnergy((16, 16), 2, 8).start_with(torch.rand(300, 16, 8))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"slots": 0}, {"width": 0}, {"width": 300}, {"hidden": 0},
+        {"price": 0.0}, {"price": float("inf")}, {"order": -1.0},
+    ],
+)  # fmt: skip
 def test_impossible_sizes_are_refused(options):
     with pytest.raises(ValueError, match=next(iter(options))):
         PictureSlotEnergy((16, 16), **{"slots": 4, "width": 8} | options)
