@@ -588,13 +588,14 @@ def test_each_training_reaches_its_number():
         "networks-64-8": 0.8, "networks-64-16": 3.0, ("ebmm-hop", "redrawn-64-16"): 1.2, ("ebmm-hop", "binary-32"): 0.5,
         ("ebmm-hop", "binary-48"): 5.0, ("ebmm-slots", "redrawn-64-16"): 0.4, ("ebmm-slots", "binary-32"): 0.05,
         ("ebmm-slots", "correlated-64-64"): 3.0, ("ebmm-gated", "redrawn-64-16"): 3.0,
+        ("ebmm-linear", "omniglot-16-shared"): 12.0, ("ebmm-linear", "cifar-16-shared"): 12.0,
     }  # fmt: skip
     seeds = {}
     for row in load_results(data_path("results/seeds.json")):
         key = row["model"], row["experiment"]
         assert row["mean"] <= most.get(key, most.get(row["experiment"], 0)), key
         seeds.setdefault(key, set()).add(row["training"]["seed"])
-    assert len(seeds) == 3 + 3 + 1 + 2 * 6
+    assert len(seeds) == 3 + 3 + 1 + 2 * 6 + 2
     least = {"ebmm-hop": 10, "ebmm-attention": 1}
     assert all(len(found) >= least.get(model, 3) for (model, _), found in seeds.items())
 
