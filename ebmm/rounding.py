@@ -33,7 +33,8 @@ def rounded(memory: Memory, bits: int, like: Memory) -> Memory:
 
     Example:
         >>> memory = Memory({"slots": torch.tensor([[[0.1, -3.0], [0.8, 5.0]]])})
-        >>> rounded(memory, 1, Memory({"slots": torch.tensor([[[0.0, 0.0], [1.0, 4.0]]])}))["slots"]
+        >>> others = Memory({"slots": torch.tensor([[[0.0, 0.0], [1.0, 4.0]]])})
+        >>> rounded(memory, 1, others)["slots"]
         tensor([[[-1.5000, -6.0000],
                  [ 2.5000, 10.0000]]])
     """

@@ -52,7 +52,8 @@ class PictureSlotEnergy(nn.Module):
 
     Example:
         >>> from ebmm import EBMM
-        >>> EBMM(PictureSlotEnergy((32, 32), slots=16, width=287), **PictureSlotEnergy.settings).memory_floats
+        >>> energy = PictureSlotEnergy((32, 32), slots=16, width=287)
+        >>> EBMM(energy, **energy.settings).memory_floats
         4608
     """
 
