@@ -70,7 +70,7 @@ def bits_needed(model: Any, batch: Batch, others: Batch, metric: str, within: fl
         within: 0 or above.
 
     Raises:
-        ValueError: not even 16 bits suffice, or an error is not finite; and what :func:`rounded` raises.
+        ValueError: not even 16 bits suffice, or a read is not finite; and what :func:`rounded` raises.
 
     Example:
         >>> from ebmm import DenseMemory, tasks

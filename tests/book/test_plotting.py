@@ -391,6 +391,23 @@ def rate(model: str, floats: int, mean: float, metric: str = "wrong bits") -> di
     }  # fmt: skip
 
 
+def test_compared_curves_show_three_memories_of_each_model_on_one_scale():
+    seen = [
+        {"step": 0, "own": 9.0, "empty": 10.0, "another's": 11.0},
+        {"step": 5, "own": 1.0, "empty": 8.0, "another's": 20},
+    ]
+    figure = plotting.compared_curves({"linear": seen, "slots": seen[:1]}, "wrong bits")
+    first, second = figure.axes
+    assert [ax.get_title(loc="left") for ax in (first, second)] == [
+        "linear",
+        "slots",
+    ] and first.get_ylabel() == "wrong bits"
+    lines = {line.get_label(): line for line in first.lines}
+    assert lines["own"].get_xydata().tolist() == [[0, 9], [5, 1]]
+    assert lines["another's"].get_ydata().tolist() == [11, 20] and lines["empty"].get_ydata().tolist() == [10, 8]
+    assert first.get_ylim() == second.get_ylim() == (0, 21)
+
+
 def test_distortion_rate_draws_each_memory_by_its_size_and_the_published_in_its_colour():
     rows = [rate("ebmm", 4608, 6.0), rate("ebmm", 2304, 15.0), rate("other", 3000, 20.0), rate("left out", 99, 1.0)]
     published = [("theirs", "other", [(2000, 30.0), (4000, 12.0)])]

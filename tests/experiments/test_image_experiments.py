@@ -351,7 +351,7 @@ def test_rows_say_on_what_and_with_which_training_they_were_measured():
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in SHIPPED if name in IMAGES}))
-def test_our_slot_memory_is_below_the_memory_network_and_the_papers_curve(name):
+def test_our_slot_memory_is_below_the_memory_network_and_but_once_the_papers_curve(name):
     ours, rival = SHIPPED[name, "slot-memory"]["mean"], SHIPPED[name, "memory-network"]["mean"]
     assert ours < rival
     if name != "imagenet64-conv":  # whose figures in the paper are not known

@@ -4,7 +4,7 @@ Call ``use_style()`` once. Each function draws and returns an Axes or a Figure; 
 The colours mean the same thing on every page: see ``COLOURS``.
 """
 
-from ebmm.book.plotting.contests import contest_panels, contest_table, distortion_rate, error_curve
+from ebmm.book.plotting.contests import compared_curves, contest_panels, contest_table, distortion_rate, error_curve
 from ebmm.book.plotting.landscapes import energy_curve, landscape
 from ebmm.book.plotting.patterns import inked, show_patterns
 from ebmm.book.plotting.recalled import show_contestant
@@ -16,6 +16,7 @@ __all__ = [
     "INK",
     "MARKERS",
     "WRONG",
+    "compared_curves",
     "contest_panels",
     "contest_table",
     "distortion_rate",

@@ -268,3 +268,29 @@ def _entries(
             raise ValueError(f"two rows for {row['model']!r} at {row[varied]} {varied.replace('_', ' ')}")
         by_model[row["model"]][row[varied]] = row
     return labels, by_model
+
+
+def compared_curves(compared: Mapping[str, Sequence[Mapping[str, float]]], ylabel: str) -> Figure:
+    """Errors of the own, an empty and another's memory while each of some models was trained, a panel a model.
+
+    Args:
+        compared: panel title to what ``History.compared`` holds, or ``"compared"`` of a row's training.
+        ylabel: what the error is.
+
+    Example:
+        >>> seen = [{"step": 0, "own": 9.0, "empty": 10.0, "another's": 11.0}]
+        >>> len(compared_curves({"linear": seen, "slots": seen}, "wrong bits").axes)
+        2
+    """
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, len(compared), figsize=(6, 2.5), sharey=True, squeeze=False)
+    for ax, (title, seen) in zip(axes[0], compared.items(), strict=True):
+        steps = [row["step"] for row in seen]
+        for kind, role in (("own", "recalled"), ("empty", "energy"), ("another's", "query")):
+            ax.plot(steps, [row[kind] for row in seen], color=COLOURS[role], label=kind)
+        ax.set_title(title, loc="left", fontsize=9)
+        ax.set(xlabel="update")
+    axes[0, 0].set(ylabel=ylabel, ylim=(0, 1.05 * max(ax.dataLim.y1 for ax in axes[0])))
+    axes[0, 0].legend(fontsize=8, loc="upper right")
+    return figure
