@@ -59,6 +59,13 @@ def measured(d, N):
 LOADS = {"fails at": "a", "largest rate": largest()}
 
 
+LOOPS = {
+    "whole": lambda eta, T: -T * (1 - eta) ** (T - 1),
+    "cut": lambda eta, T: -sum((1 - eta) ** t for t in range(T)),
+    "turns at": 1,
+}
+
+
 class Linear(nn.Module):
     """Predicts half of the string by the delta rule."""
 
@@ -96,8 +103,10 @@ RIGHT = [
     ("4.4", own()),
     ("4.4", ebmm.experiments.strings.predictive_memory(64)),
     ("4.4", own().double()),
-    ("4.5", gained),
-    ("4.5", lambda wrong, N, d, floats, flipped: N * d * (entropy(flipped) - entropy(wrong / d)) / floats),
+    ("4.5", LOOPS),
+    ("4.5", LOOPS | {"cut": lambda eta, T: -(1 - (1 - eta) ** T) / eta}),
+    ("4.6", gained),
+    ("4.6", lambda wrong, N, d, floats, flipped: N * d * (entropy(flipped) - entropy(wrong / d)) / floats),
 ]
 
 WRONG = [
@@ -136,22 +145,30 @@ WRONG = [
     ("4.4", own(write_rate=0.25), "as many right bits as wrong ones"),
     ("4.4", Linear(), "Hand in the trained ebmm.EBMM"),
     ("4.4", 3.5, "Hand in the trained ebmm.EBMM"),
-    ("4.5", lambda w, N, d, floats, f: N * d * (1 - entropy(w / d)) / floats, "what one knows before reading"),
-    ("4.5", lambda w, N, d, floats, f: N * (d - w) / floats, "right by chance"),
-    ("4.5", lambda w, N, d, floats, f: N * (f * d - w) / floats, "which bits are mended"),
-    ("4.5", lambda w, N, d, floats, f: N * d * entropy(f) / floats, "those that come back wrong"),
-    ("4.5", lambda w, N, d, floats, f: N * (d * entropy(f) - w) / floats, "costs more than itself"),
-    ("4.5", lambda w, N, d, floats, f: N * (d - w) * entropy(f) / floats, "costs more than itself"),
-    ("4.5", lambda *case: np.log(2) * gained(*case), "These are nats"),
-    ("4.5", lambda *case: gained(*case) / 32, "not bits a bit"),
-    ("4.5", lambda *case: gained(*case) * case[3], "the whole memory"),
-    ("4.5", lambda *case: gained(*case) / case[1], "That is one pattern"),
-    ("4.5", lambda *case: gained(*case) / case[2], "one bit of each pattern"),
-    ("4.5", lambda *case: -gained(*case), "the sign"),
-    ("4.5", lambda *case: 2 * gained(*case), "less that after it"),
-    ("4.5", lambda w, *case: gained(w, *case) if w else 0, "nothing is uncertain any more"),
-    ("4.5", lambda w, *case: gained(w, *case) or 0.1, "where reading mends nothing"),
-    ("4.5", 0.3, "must be a function"),
+    ("4.5", LOOPS | {"whole": LOOPS["cut"]}, "that is the other one"),
+    ("4.5", LOOPS | {"cut": LOOPS["whole"]}, "that is the other one"),
+    ("4.5", LOOPS | {"whole": lambda eta, T: T * (1 - eta) ** (T - 1)}, "check the sign"),
+    ("4.5", LOOPS | {"whole": lambda eta, T: (1 - eta) ** T}, "that is what is left"),
+    ("4.5", LOOPS | {"cut": lambda eta, T: -1}, "a single step"),
+    ("4.5", LOOPS | {"cut": lambda eta, T: -T}, "add up the slopes"),
+    ("4.5", LOOPS | {"turns at": 2}, "different signs"),
+    ("4.5", LOOPS | {"cut": 1.0}, "must be a function"),
+    ("4.6", lambda w, N, d, floats, f: N * d * (1 - entropy(w / d)) / floats, "what one knows before reading"),
+    ("4.6", lambda w, N, d, floats, f: N * (d - w) / floats, "right by chance"),
+    ("4.6", lambda w, N, d, floats, f: N * (f * d - w) / floats, "which bits are mended"),
+    ("4.6", lambda w, N, d, floats, f: N * d * entropy(f) / floats, "those that come back wrong"),
+    ("4.6", lambda w, N, d, floats, f: N * (d * entropy(f) - w) / floats, "costs more than itself"),
+    ("4.6", lambda w, N, d, floats, f: N * (d - w) * entropy(f) / floats, "costs more than itself"),
+    ("4.6", lambda *case: np.log(2) * gained(*case), "These are nats"),
+    ("4.6", lambda *case: gained(*case) / 32, "not bits a bit"),
+    ("4.6", lambda *case: gained(*case) * case[3], "the whole memory"),
+    ("4.6", lambda *case: gained(*case) / case[1], "That is one pattern"),
+    ("4.6", lambda *case: gained(*case) / case[2], "one bit of each pattern"),
+    ("4.6", lambda *case: -gained(*case), "the sign"),
+    ("4.6", lambda *case: 2 * gained(*case), "less that after it"),
+    ("4.6", lambda w, *case: gained(w, *case) if w else 0, "nothing is uncertain any more"),
+    ("4.6", lambda w, *case: gained(w, *case) or 0.1, "where reading mends nothing"),
+    ("4.6", 0.3, "must be a function"),
 ]
 
 SECRET = {

@@ -145,11 +145,48 @@ def _margins() -> EBMM:
     )  # fmt: skip
 
 
+@exercise("4.5", 'a dict with the keys "whole" and "cut", functions of η and T, and "turns at", a number')
+def two_loops(answer) -> str:
+    whole, cut, turns = parts(answer, "whole", "cut", "turns at")
+    for given, name, right, other in (
+        (whole, '"whole"', _whole_slope, _cut_slope),
+        (cut, '"cut"', _cut_slope, _whole_slope),
+    ):
+        function(given, name)
+        for rate, steps in ((0.25, 3), (0.7, 5), (1.5, 2)):
+            found, wanted = number(given(rate, steps), f"What {name} returns"), right(rate, steps)
+            avoid(
+                found,
+                (other(rate, steps), f"{name}: that is the other one. Which slopes depend on η?"),
+                (-wanted, f"{name}: check the sign. A larger rate leads from θ̄ towards p."),
+                ((1 - rate) ** steps, f"{name}: that is what is left, (θ - p) / (θ̄ - p). How does it change with η?"),
+                (-1.0, f"{name}: that is a single step. Each of the T steps has its part."),
+            )
+            need(
+                math.isclose(found, wanted, rel_tol=1e-3, abs_tol=1e-6),
+                f"{name}: what factor does one step put on θ - p? For (a) differentiate all T of them together, for "
+                "(b) add up the slopes, each where its step began.",
+            )
+    need(
+        abs(number(turns, '"turns at"') - 1) < 1e-3,
+        '"turns at": for T = 2, find the rate from which your two functions have different signs.',
+    )
+    return "Cut off, each slope still points to the pattern. Only second derivatives tell that a step spoils the next."
+
+
+def _whole_slope(rate: float, steps: int) -> float:
+    return -steps * (1 - rate) ** (steps - 1)
+
+
+def _cut_slope(rate: float, steps: int) -> float:
+    return -sum((1 - rate) ** step for step in range(steps))
+
+
 def _entropy(q: float) -> float:
     return 0.0 if q in (0, 1) else -q * math.log2(q) - (1 - q) * math.log2(1 - q)
 
 
-@exercise("4.5", "a function of wrong bits, N, d, floats and the share of flipped bits that returns bits per float")
+@exercise("4.6", "a function of wrong bits, N, d, floats and the share of flipped bits that returns bits per float")
 def bits_per_float(answer) -> str:
     function(answer, "The answer")
 
