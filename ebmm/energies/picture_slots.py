@@ -21,12 +21,12 @@ TOLERATED = 0.5  # start value of τ
 class PictureSlotEnergy(nn.Module):
     """How badly a picture fits what the slots remind of, and whether a slot knows it.
 
-    ``E(x) = Σ_p ρ(u_p − b_p) + ½ Σⱼ wⱼ (1 − φⱼ)²``, where a slot is a code mⱼ and a flag φⱼ:
+    ``E(x) = Σ_p ρ(u_p − b_p) + ½ Σⱼ wⱼ (1 − gⱼ)²``, where a slot is a code θⱼ and a flag gⱼ:
 
-    - ρ, u and b are those of :class:`ebmm.misfit.PictureMisfit`, for x and ``y = Σⱼ wⱼ D(mⱼ)``, D being a static linear
+    - ρ, u and b are those of :class:`ebmm.misfit.PictureMisfit`, for x and ``y = Σⱼ wⱼ ψ(θⱼ)``, ψ being a static linear
       decoder whose pictures are softly clipped to (−¼, 1¼).
-    - ``w = softmaxⱼ(−β d(x, D(mⱼ)) − c gⱼ − o (1 − gⱼ) Σ_{i<j} (1 − gᵢ))``, g being a smooth step of φ: the likest slot
-      wins, by a distance d that no damaged part dominates; a full slot has its price c, and of empty ones the first
+    - ``w = softmaxⱼ(−β dist(x, ψ(θⱼ)) − c fⱼ − o (1 − fⱼ) Σ_{i<j} (1 − fᵢ))``, f being a smooth step of g: the likest
+      slot wins, by a distance that no damaged part dominates; a full slot has its price c, and of empty ones the first
       wins.
 
     Which slot is written is built into w; what is written is the slope. A picture that is written, one by one, wins the

@@ -16,9 +16,9 @@ from ebmm.memory import as_pattern_shape
 
 
 class DenseEnergy(nn.Module):
-    """The dense associative memory, ``E(x) = −1/β · log Σᵢ exp(β mᵢᵀs) + ½‖s‖²`` with ``s = 2x − 1`` (chapter 2).
+    """The dense associative memory, ``E(x) = −1/β · log Σⱼ exp(β θⱼᵀs) + ½‖s‖²`` with ``s = 2x − 1`` (chapter 2).
 
-    Its slots mᵢ are written by gradient steps; :class:`ebmm.DenseMemory` stores patterns in the slots verbatim instead.
+    Its slots θⱼ are written by gradient steps; :class:`ebmm.DenseMemory` stores patterns in the slots verbatim instead.
 
     Args:
         features, slots, beta: d, how many slots, of d floats each, and the inverse temperature, above 0.
@@ -47,7 +47,7 @@ class DenseEnergy(nn.Module):
 class SlotEnergy(nn.Module):
     """A dense associative memory that writes by its own energy: a slot that is full has its price (chapter 5).
 
-    ``E(x) = ½‖s‖² − 1/β · log Σⱼ exp(β κⱼ)``, ``κⱼ = mⱼᵀs − c/2 ‖mⱼ‖² (‖s‖²/d)^q`` with ``s = 2x − 1``. A new
+    ``E(x) = ½‖s‖² − 1/β · log Σⱼ exp(β zⱼ)``, ``zⱼ = θⱼᵀs − c/2 ‖θⱼ‖² (‖s‖²/d)^q`` with ``s = 2x − 1``. A new
     pattern overlaps with a full slot by about ±√d, far less than the price c d/2; an empty slot asks for nothing. So
     one gradient step, of size 1, puts the pattern into an empty slot: E is written and read by. A damaged query may
     at first prefer empty slots, too: it then shrinks, and the price of its own slot falls faster than their overlap.
@@ -92,7 +92,7 @@ class SlotEnergy(nn.Module):
 
 
 def slot_scores(code: Tensor, slots: Tensor, price: Tensor, power: Tensor) -> Tensor:
-    """``κⱼ = mⱼᵀe − c/2 ‖mⱼ‖² (‖e‖²/C)^q`` for codes e (..., N, C) and slots m (..., slots, C): (..., N, slots)."""
+    """``zⱼ = θⱼᵀe − c/2 ‖θⱼ‖² (‖e‖²/C)^q`` for codes e (..., N, C) and slots m (..., slots, C): (..., N, slots)."""
     length = code.square().mean(-1, keepdim=True)
     return code @ slots.mT - 0.5 * price * beside_points(slots.square().sum(-1)) * (length + 1e-6) ** power
 
@@ -106,9 +106,9 @@ def filled_slots(sign: Tensor) -> Tensor:
 class CodedSlotEnergy(nn.Module):
     """The same where slots hold codes, which may be shorter than patterns (chapter 5).
 
-    ``E(x) = ½‖s‖² − 1/β · log Σⱼ exp(β κⱼ)`` with ``κⱼ = gⱼ (yⱼᵀs − c/2 ‖yⱼ‖² (‖s‖²/d)^q) + a (mⱼᵀe − ½‖mⱼ‖²)``. The
-    first part is the score of :class:`SlotEnergy` for the decoded slots ``yⱼ = 2 decoder(mⱼ) − 1``. The smooth step
-    gⱼ of ``‖mⱼ‖²/C`` is 0 for an empty slot, which reminds of nothing, and 1 for a full one. The second part draws the
+    ``E(x) = ½‖s‖² − 1/β · log Σⱼ exp(β zⱼ)`` with ``zⱼ = gⱼ (yⱼᵀs − c/2 ‖yⱼ‖² (‖s‖²/d)^q) + a (θⱼᵀe − ½‖θⱼ‖²)``. The
+    first part is the score of :class:`SlotEnergy` for the decoded slots ``yⱼ = 2 decoder(θⱼ) − 1``. The smooth step
+    gⱼ of ``‖θⱼ‖²/C`` is 0 for an empty slot, which reminds of nothing, and 1 for a full one. The second part draws the
     slot that wins to the code ``e = encoder(x)``: at a rate of 1/a, one step puts the code into an empty slot.
 
     Args:

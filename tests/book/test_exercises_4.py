@@ -176,7 +176,8 @@ SECRET = {
     "4.2": r"raw_write_rates|memory\.weight",
     "4.3": r"√|2 ?/|sqrt|few strings",
     "4.4": r"delta",
-    "4.5": r"log2|H\(|\d\.\d",
+    "4.5": r"\*\* ?\(T|η = 1\b|is 1\b",
+    "4.6": r"log2|H\(|\d\.\d",
 }
 
 

@@ -92,34 +92,34 @@ def step_and_condition(answer) -> str:
 
     for kappa, given in zip(CONDITIONS, numbers(left, 3, '"left"'), strict=True):
         factor = (kappa - 1) / (kappa + 1)
-        need(abs(given / factor - 1) > 0.01, f"κ = {kappa}: that is what one step leaves. Take five.")
+        need(abs(given / factor - 1) > 0.01, f"χ = {kappa}: that is what one step leaves. Take five.")
         need(
             abs(given / factor**STEPS - 1) < 0.02,
-            f"κ = {kappa}: five of the best single steps leave something else. Ask for the worst direction.",
+            f"χ = {kappa}: five of the best single steps leave something else. Ask for the worst direction.",
         )
 
     need(
         isinstance(settings, list | tuple) and len(settings) == 3,
-        '"with momentum" must be three pairs, one for each κ.',
+        '"with momentum" must be three pairs, one for each χ.',
     )
     gains = []
     for kappa, pair in zip(CONDITIONS, settings, strict=True):
-        gamma, mu = numbers(pair, 2, f"κ = {kappa}: a step and a momentum")
-        need(0 <= mu < 1, f"κ = {kappa}: a momentum lies in [0, 1).")
+        gamma, mu = numbers(pair, 2, f"χ = {kappa}: a step and a momentum")
+        need(0 <= mu < 1, f"χ = {kappa}: a momentum lies in [0, 1).")
         eigenvalues = torch.linspace(1, kappa, 200)
         plain, own = ((kappa - 1) / (kappa + 1)) ** STEPS, _left(gamma, mu, eigenvalues).item()
         gammas, mus = torch.linspace(0.2, 1.4, 60) * 2 / (1 + kappa), torch.linspace(0, 0.98, 50)
         best = _left(gammas[:, None, None], mus[:, None], eigenvalues).min().item()
         helps, same_step = own < 0.999 * plain, math.isclose(gamma * (1 + kappa), 2, rel_tol=1e-3)
-        need(helps or not same_step, f"κ = {kappa}: with the step from before no momentum helps. Choose the step anew.")
-        need(helps, f"κ = {kappa}: (2.7) with these two leaves more than the best step alone.")
+        need(helps or not same_step, f"χ = {kappa}: with the step from before no momentum helps. Choose the step anew.")
+        need(helps, f"χ = {kappa}: (2.7) with these two leaves more than the best step alone.")
         need(
             own < plain - 0.8 * (plain - best),
-            f"κ = {kappa}: these two help, but others help much more. Search both, among shorter steps too.",
+            f"χ = {kappa}: these two help, but others help much more. Search both, among shorter steps too.",
         )
         gains.append(f"{plain / own:.1f}")
     return (
-        f"Momentum leaves {gains[0]}, {gains[1]} and {gains[2]} times less, for κ = 2, 10 and 100. Where it is needed "
+        f"Momentum leaves {gains[0]}, {gains[1]} and {gains[2]} times less, for χ = 2, 10 and 100. Where it is needed "
         "most, five gradients do little: shape the energy."
     )
 

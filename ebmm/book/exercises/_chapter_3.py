@@ -66,7 +66,7 @@ def decay(answer) -> str:
         need(min(three) > 0, "Rates must be above zero, all three.")
         need(
             math.isclose(three[0], 16 * three[1], rel_tol=0.02),
-            f"With d = {dim}, N = {count} it would end at (3.10) with another κ. By (3.8), which two rates "
+            f"With d = {dim}, N = {count} it would end at (3.10) with another ω. By (3.8), which two rates "
             "decide on it, for c = 0?",
         )
         _try_end(three, dim, count, weight)
@@ -93,7 +93,7 @@ def _try_end(rates: list[float], dim: int, count: int, weight: float) -> None:
         "in the same ratio.",
     )
     need(m.min() > 0.02, f"With {case} the slowest direction is hardly written after 300 steps. Take larger rates.")
-    # (3.10) is m = κ λᵢ / (λᵢ + λ) along each direction: 1/m is a straight line over 1/λᵢ.
+    # (3.10) is ν = ω λᵢ / (λᵢ + λ) along each direction: 1/ν is a straight line over 1/λᵢ.
     line = torch.stack([torch.ones(count), 1 / values], 1)
     fit = torch.linalg.lstsq(line, 1 / m[:, None]).solution
     need(
