@@ -20,6 +20,7 @@ from ebmm.book.exercises import (
     _chapter_5,
     _chapter_6,
     _chapter_7,
+    _chapter_8,
 )
 from ebmm.book.exercises.verdict import EXERCISES, Verdict, check
 

@@ -1,0 +1,170 @@
+"""Judges of the exercises of chapter 8."""
+
+from __future__ import annotations
+
+import math
+from functools import cache
+from statistics import NormalDist
+
+import torch
+from torch import Tensor
+
+from ebmm.book.exercises._answers import avoid, function, number, parts, seeded, tensor
+from ebmm.book.exercises.verdict import exercise, need
+from ebmm.experiments import ready
+from ebmm.memory import Memory
+from ebmm.metrics import wrong_bits
+from ebmm.model import EBMM
+from ebmm.tasks import RandomBits, RedrawBits
+
+NORMAL = NormalDist()
+
+
+def _close(given: float, right: float) -> bool:
+    return math.isclose(given, right, rel_tol=0.01)
+
+
+@exercise("8.1", 'a dict with the keys "known", a function of d and A, and "times", a number')
+def known_again(answer) -> str:
+    known, times = parts(answer, "known", "times")
+    function(known, '"known"')
+    for dim, area in ((64, 0.95), (500, 0.999)):
+        given, right = number(known(dim, area), 'What "known" returns'), _known(dim, area)
+        avoid(
+            given,
+            (2 * right, "One energy varies around its mean, and so does the other: their variances add up."),
+            (4 * right, "The gap is half of d, not d."),
+            (right**0.5, "That is the root of N. (8.1) holds √N."),
+        )
+        need(_close(given, right), '"known": solve (8.1) with m = 1 for N. The inverse of Φ is wanted at A.')
+    right = _known(1000, 0.99) / 138
+    need(
+        _close(number(times, '"times"'), right),
+        '"times": divide what your function gives for d = 1000 and A = 0.99 by the number of strings it can recall.',
+    )
+    return "Yes or no about a string takes one bit out of the energy; all of its bits take a thousand."
+
+
+def _known(dim: float, area: float) -> float:
+    return (dim / (2 * NORMAL.inv_cdf(area))) ** 2
+
+
+@exercise("8.2", 'a dict with the keys "load", a function of m and p, "symmetric" and "free", functions of d')
+def derived_capacity(answer) -> str:
+    load, symmetric, free = parts(answer, "load", "symmetric", "free")
+    for given, name in ((load, "load"), (symmetric, "symmetric"), (free, "free")):
+        function(given, f'"{name}"')
+    for overlap, share in ((0.8, 0.01), (0.5, 0.1)):
+        found = number(load(overlap, share), 'What "load" returns')
+        right = (overlap / NORMAL.inv_cdf(1 - share)) ** 2
+        avoid(
+            found,
+            (right / overlap**2, "A query of overlap m brings a signal of m, not of 1."),
+            (right**0.5, "That is the spread of the crosstalk. Its variance is the load."),
+        )
+        need(_close(found, right), '"load": signal over the spread of the crosstalk, and the chance to be below 0.')
+    for dim in (10, 1000):
+        found = number(symmetric(dim), 'What "symmetric" returns')
+        avoid(
+            found,
+            (2.0, "That is for d² couplings. A symmetric matrix has about half as many floats."),
+            (4 * dim / (dim - 1), "The diagonal counts: d (d + 1) / 2 floats."),
+        )
+        need(math.isclose(found, 4 * dim / (dim + 1), rel_tol=1e-3), '"symmetric": patterns times bits, by its floats.')
+        need(
+            math.isclose(number(free(dim), 'What "free" returns'), 2, rel_tol=1e-3),
+            '"free": as many patterns, as many bits, and d² floats.',
+        )
+    return "It bounds what is stable. What is recalled from damaged queries is less, and has no such formula."
+
+
+@exercise(
+    "8.3", 'a dict with the keys "ratio", a function of a, k and d, "oldest", of a, c and d, and "best", of c and d'
+)
+def decay(answer) -> str:
+    ratio, oldest, best = parts(answer, "ratio", "oldest", "best")
+    for given, name in ((ratio, "ratio"), (oldest, "oldest"), (best, "best")):
+        function(given, f'"{name}"')
+    for a, age, dim in ((0.004, 100, 500), (0.01, 20, 300)):
+        found, right = number(ratio(a, age, dim), 'What "ratio" returns'), _ratio(a, age, dim)
+        avoid(
+            found,
+            (right * math.exp(a * age), "The signal of a string decays, too, at each step since it was written."),
+            (math.exp(-a * age) * math.sqrt(a * dim), "Variances decay with the square of (1 - a)."),
+            (math.exp(-a * age) * 2 * a * dim, "That is by the variance of the crosstalk, not by its spread."),
+        )
+        need(
+            math.isclose(found, right, rel_tol=0.03),
+            '"ratio": what is left of the signal after k steps, by the root of the sum of all variances that decay.',
+        )
+    for a, level, dim in ((0.01, 2.0, 1000), (0.005, 1.5, 2000)):
+        found = number(oldest(a, level, dim), 'What "oldest" returns')
+        need(
+            math.isclose(found, math.log(2 * a * dim / level**2) / (2 * a), rel_tol=0.03),
+            '"oldest": at which age does your ratio fall to c?',
+        )
+    for level, dim in ((2.0, 500), (1.5, 2000)):
+        found = number(best(level, dim), 'What "best" returns')
+        need(
+            math.isclose(found, math.e * level**2 / (2 * dim), rel_tol=0.03),
+            '"best": set the derivative of the oldest age by a to zero. A faster decay is a clearer, shorter memory.',
+        )
+    return "What is kept is a share of d, whatever is written: such a memory never fills, and never breaks down."
+
+
+def _ratio(a: float, age: float, dim: float) -> float:
+    return math.exp(-a * age) * math.sqrt(2 * a * dim)
+
+
+@cache
+def _memory(experiment: str, contestant: str) -> EBMM:
+    return ready(experiment, contestant, device="cpu").model
+
+
+def _strings(memories: int, count: int, seed: int) -> Tensor:
+    return RandomBits(64)(memories * count, seeded(seed)).view(memories, count, 64)
+
+
+@exercise("8.4", "a function of a model, memories and one pattern each, that returns memories")
+def without_a_trace(answer) -> str:
+    function(answer, "The answer")
+    hops, patterns, outside = _memory("redrawn-64-16", "ebmm-hop"), _strings(10, 16, 84), _strings(10, 400, 85)
+    flipped = torch.rand(patterns.shape, generator=seeded(86)).argsort(-1) < 12
+    queries = torch.where(flipped, 1 - patterns, patterns)
+    with torch.no_grad():
+        memory = hops.write(patterns)
+    given = answer(hops, memory, patterns[:, :1])
+    need(isinstance(given, Memory), f"It must return memories, an ebmm.Memory; this is a {type(given).__name__}.")
+    with torch.no_grad():
+        before, after = (wrong_bits(hops.read(queries, held), patterns) for held in (memory, given))
+        below = (hops.energy(outside, given) < hops.energy(patterns[:, :1], given)).float().mean().item()
+    it, lost = after[:, 0].mean().item(), (after[:, 1:].mean() - before[:, 1:].mean()).item()
+    need(it > 16, f"The string still comes back with {it:.1f} wrong bits of 64. Go on.")
+    need(lost <= 0.3, f"Its neighbours leave {lost:.2f} wrong bits more. Take smaller steps, or stop sooner.")
+    told = f"{below:.0%} of the strings never written lie below it"
+    need(below >= 0.25, f"It is not recalled, but {told}: it is still known. Go on, with small steps.")
+    need(below <= 0.75, f"{told}: it is known as missing. Stop sooner, each memory in its own time.")
+    return f"It is not recalled, its neighbours leave {lost:.2f} wrong bits more, and {told}: no trace in the energy."
+
+
+@exercise("8.5", "a function of a model, memories, queries and answers, that returns a number for each answer")
+def keep_silent(answer) -> str:
+    function(answer, "The answer")
+    model, patterns = _memory("networks-64-16", "ebmm-gated"), _strings(20, 32, 87)
+    queries = RedrawBits(32)(patterns.flatten(0, 1), seeded(88))[0].view(patterns.shape)
+    with torch.no_grad():
+        memory = model.write(patterns)
+        read = model.read(queries, memory)
+    wrong = wrong_bits(read, patterns)
+    doubts = tensor(answer(model, memory, queries.clone(), read.clone()), wrong.shape, "What it returns").float()
+    need(doubts.std() > 0, "All answers get the same number: which is surer than another?")
+    kept = wrong[doubts <= doubts.quantile(0.75)].mean().item()
+    everything = wrong.mean().item()
+    need(
+        kept < 0.97 * everything,
+        f"With a quarter withheld {kept:.2f} wrong bits are left, with none {everything:.2f}. Is a low number sure?",
+    )
+    best = wrong.flatten().sort().values[: round(0.75 * wrong.numel())].mean().item()
+    return (
+        f"With a quarter withheld {kept:.2f} wrong bits are left of {everything:.2f}; an oracle would leave {best:.2f}."
+    )
