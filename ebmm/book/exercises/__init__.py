@@ -21,6 +21,7 @@ from ebmm.book.exercises import (
     _chapter_6,
     _chapter_7,
     _chapter_8,
+    _chapter_9,
 )
 from ebmm.book.exercises.verdict import EXERCISES, Verdict, check
 
