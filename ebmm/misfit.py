@@ -100,10 +100,10 @@ def cells(images: Tensor) -> Tensor:
 
 
 def robust_distances(asked: Tensor, kept: Tensor, tolerated: Tensor) -> Tensor:
-    """``D = Σ_c τ log(1 + d_c/τ)``, d_c being the squared distance within cell c: no damaged part dominates.
+    """``dist = Σ_c ε log(1 + d_c/ε)``, d_c being the squared distance within cell c: no damaged part dominates.
 
     Shape:
-        asked, kept: (..., Q or slots, cells, numbers). tolerated: τ. returns: (..., Q, slots).
+        asked, kept: (..., Q or slots, cells, numbers). tolerated: ε. returns: (..., Q, slots).
     """
     asked, kept = asked.transpose(-3, -2), kept.transpose(-3, -2)
     squares = asked.square().sum(-1)[..., :, None] + kept.square().sum(-1)[..., None, :]

@@ -21,7 +21,7 @@ class InpaintingMemory(OneSlotEach):
 
     - ``y = Σᵢ wᵢ yᵢ`` is what x reminds of: the decoded slots ``yᵢ`` with weights ``w = softmax(−β D(x, yᵢ))``, as in a
       dense associative memory, but with a distance that no damaged part dominates:
-      ``D = Σ_c τ log(1 + d_c/τ)``, d_c being the squared distance within cell c of 4 × 4 pixels.
+      ``dist = Σ_c ε log(1 + d_c/ε)``, d_c being the squared distance within cell c of 4 × 4 pixels.
     - ρ, u and b are those of :class:`ebmm.misfit.PictureMisfit`: where x does not fit, as in a block of noise, it is
       pulled to y with detail added, and left alone where it does.
 
@@ -63,7 +63,7 @@ class InpaintingMemory(OneSlotEach):
             raise ValueError(f"forgiven and read_rate must be above 0, got {forgiven} and {read_rate}")
         self.planes = as_planes(shape)
         self.log_inverse_temperature = nn.Parameter(torch.tensor(0.0))  # log β
-        self.log_tolerated = nn.Parameter(torch.tensor(0.5).log())  # log τ
+        self.log_tolerated = nn.Parameter(torch.tensor(0.5).log())  # log ε
         self.misfit = PictureMisfit(self.planes, hidden, forgiven)
 
         # Softplus of the first is the first step size; the others are the logits of γ⁽ᵏ⁾/γ⁽ᵏ⁻¹⁾ and of the momenta's.

@@ -69,8 +69,8 @@ def numbers_network(planes: tuple[int, int, int], numbers: int, channels: tuple[
 class ImageEncoder(nn.Module):
     """Maps images to codes of one length: cosine coefficients plus what a convolutional network adds.
 
-    ``e = √C · c/‖c‖`` with ``c = A [B s, τ] + network(s)`` and ``s = 2 (x − level)``: B holds four times as many
-    cosines as the code has numbers, A starts by choosing the first of them, τ is one constant, the network starts as
+    ``e = √C · c/‖c‖`` with ``c = A [B s, ζ] + network(s)`` and ``s = 2 (x − level)``: B holds four times as many
+    cosines as the code has numbers, A starts by choosing the first of them, ζ is one constant, the network starts as
     zero. All codes have the length √C, which slots ask for that are written by gradient steps (chapter 5), though not
     those that codes are copied into; the constant keeps what the length would have told.
 
@@ -115,7 +115,7 @@ class ImageEncoder(nn.Module):
 class ImageDecoder(nn.Module):
     """Maps codes of :class:`ImageEncoder` back to images: the cosines' sum plus what the transposed network adds.
 
-    ``y = level + s/2`` with ``s = Bᵀ A c + network(e)``, ``c = τ e/e_C``: dividing by the code's last number, which
+    ``y = level + s/2`` with ``s = Bᵀ A c + network(e)``, ``c = ζ e/e_C``: dividing by the code's last number, which
     carries the constant, undoes the encoder's normalisation. B is the encoder's basis; A starts as the
     transpose of the encoder's. The result is clipped to [0, 1], with the gradient of the identity.
 

@@ -15,7 +15,7 @@ from ebmm.layers import MemorySlots
 from ebmm.memory import check_counts, check_points
 from ebmm.misfit import PictureMisfit, cells, largest_distance, robust_distances, softly_clipped
 
-TOLERATED = 0.5  # start value of τ
+TOLERATED = 0.5  # start value of ε
 
 
 class PictureSlotEnergy(nn.Module):
@@ -85,7 +85,7 @@ class PictureSlotEnergy(nn.Module):
         self.misfit = PictureMisfit(self.planes, hidden, bounded=True)
         self.memory, self.flags = MemorySlots(slots, width, scale=0.0), MemorySlots(slots, 1, scale=0.0)
         self.flags.weight.requires_grad_(False)  # learned starts would make some slots half full
-        starts = 1.0, TOLERATED, price, order  # of β, of τ in d, of c and o
+        starts = 1.0, TOLERATED, price, order  # of β, of ε in dist, of c and o
         self.log_inverse_temperature, self.log_tolerated, self.log_price, self.log_order = scalars(
             *map(math.log, starts)
         )

@@ -154,7 +154,7 @@ def storkeys_rate(answer) -> str:
     return "Storkey's rule, made for its capacity, is one gradient step on the writing loss."
 
 
-@exercise("3.4", 'a dict with the keys "steps" (a function of q that returns a count) and "one step" (a letter)')
+@exercise("3.4", 'a dict with the keys "steps" (a function of χ that returns a count) and "one step" (a letter)')
 def acceleration(answer) -> str:
     steps, one = parts(answer, "steps", "one step")
     function(steps, '"steps"')
@@ -179,13 +179,13 @@ def acceleration(answer) -> str:
     ):
         need(not same(**setting), mistake)
     slope = math.log(given[-1] / given[0]) / math.log(conditions[-1] / conditions[0])
-    need(slope > -0.05, "Fewer steps for a larger q? Check the squares in a and μ.")
-    need(slope > 0.2, f"Your steps grow as q to the power {slope:.2f}: such steps know C. Use the momentum alone.")
-    need(slope < 0.8, f"Your steps grow as q to the power {slope:.2f}, as they do without momentum. Check a and μ.")
+    need(slope > -0.05, "Fewer steps for a larger χ? Check the squares in a and μ.")
+    need(slope > 0.2, f"Your steps grow as χ to the power {slope:.2f}: such steps know C. Use the momentum alone.")
+    need(slope < 0.8, f"Your steps grow as χ to the power {slope:.2f}, as they do without momentum. Check a and μ.")
     need(
         all(abs(_steps(q) - count) <= 2 + 0.05 * count for q, count in zip(conditions, given, strict=True)),
         "They grow as they should, but are too many or too few. Start from M = 0 with no momentum yet, and count until "
-        "1 % of the distance to the end is left, with eigenvalues between 1 and q.",
+        "1 % of the distance to the end is left, with eigenvalues between 1 and χ.",
     )
 
     letter = choice(one, "abc", '"one step"')

@@ -87,7 +87,7 @@ def titans_terms(answer) -> str:
         need(_close(found, a / 2), '"eta_3": what does a step down η₃‖M‖² do to M?')
         found = number(length(eta, mu, slope), 'What "length" returns')
         avoid(found, (eta * slope, "That is the first step. Momentum adds up what came before."))
-        need(_close(found, eta * slope / (1 - mu)), '"length": where does S ← μ S + η g come to rest?')
+        need(_close(found, eta * slope / (1 - mu)), '"length": where does G ← μ G + η g come to rest?')
         found = number(half(a), 'What "half life" returns')
         need(_close(found, math.log(0.5) / math.log(1 - a), 0.05), '"half life": after k steps, (1 - a)^k is left.')
     return "Decay is a term of the paper's writing loss; momentum is a second memory, of slopes."
