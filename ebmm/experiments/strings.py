@@ -2,7 +2,7 @@
 
 The budget for patterns of d bits is d(d+1)/2 floats, what a Hopfield network's symmetric matrix holds
 with its diagonal: 8256 at d = 128, as in the paper, and 2080 at d = 64. Each size below is the largest
-that fits. Training settings are those found best for each rival in trials of the same length.
+that fits. Training settings were chosen in short trials, of which no record was kept (chapter 5).
 """
 
 from __future__ import annotations

@@ -589,13 +589,17 @@ def test_each_training_reaches_its_number():
         ("ebmm-hop", "binary-48"): 5.0, ("ebmm-slots", "redrawn-64-16"): 0.4, ("ebmm-slots", "binary-32"): 0.05,
         ("ebmm-slots", "correlated-64-64"): 3.0, ("ebmm-gated", "redrawn-64-16"): 3.0,
         ("ebmm-linear", "omniglot-16-shared"): 12.0, ("ebmm-linear", "cifar-16-shared"): 12.0,
+        ("ebmm-slots", "omniglot-16-shared"): 5.0, ("memory-network", "redrawn-64-16"): 0.4,
+        ("memory-network-plain", "redrawn-64-16"): 0.4, ("mann", "redrawn-64-16"): 0.6,
+        ("kanerva", "redrawn-64-16"): 2.1, ("plasticity", "redrawn-64-16"): 8.8, ("memory-network", "binary-96"): 0.02,
+        ("memory-network-plain", "binary-96"): 10.5, ("mann", "binary-96"): 9.0, ("plasticity", "binary-96"): 29.0,
     }  # fmt: skip
     seeds = {}
     for row in load_results(data_path("results/seeds.json")):
         key = row["model"], row["experiment"]
         assert row["mean"] <= most.get(key, most.get(row["experiment"], 0)), key
         seeds.setdefault(key, set()).add(row["training"]["seed"])
-    assert len(seeds) == 3 + 3 + 1 + 2 * 6 + 2
+    assert len(seeds) == 3 + 3 + 1 + 2 * 6 + 3 + 5 + 4
     least = {"ebmm-hop": 10, "ebmm-attention": 1}
     assert all(len(found) >= least.get(model, 3) for (model, _), found in seeds.items())
 
