@@ -31,7 +31,7 @@ def compares(mask):
 
 
 MASK = {"read": told, "not told": (48, 32), "told": (32, 16), "so": "b"}
-CROWD = {"goes to": "c", "holds": lambda m, s, c: s + (1 - c) * m, "back": 31.5}
+CROWD = {"goes to": "a", "holds": lambda m, s, c: s + (1 - c) * m, "back": 31.5}
 
 
 class FirstBits:
@@ -174,8 +174,8 @@ WRONG = [
     ("5.2", MASK | {"so": "a"}, "told, not only in how they store"),
     ("5.2", MASK | {"so": "c"}, "agree by chance in every bit"),
     ("5.2", MASK | {"so": "the second"}, "one of the letters"),
-    ("5.3", CROWD | {"goes to": "a"}, "is one still empty"),
-    ("5.3", CROWD | {"goes to": "b"}, "only scores do"),
+    ("5.3", CROWD | {"goes to": "b"}, "is one still empty"),
+    ("5.3", CROWD | {"goes to": "c"}, "only scores do"),
     ("5.3", CROWD | {"goes to": "d"}, "is sharp"),
     ("5.3", CROWD | {"holds": lambda m, s, c: s}, "only at the price c = 1"),
     ("5.3", CROWD | {"holds": lambda m, s, c: m}, "whether it is full or not"),

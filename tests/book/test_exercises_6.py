@@ -30,7 +30,7 @@ def at_quantile(share):
     return lambda stored, asked: asked > stored.quantile(share)
 
 
-ALARM = {"alarm": alarm, "caught": 0.99, "false alarms": 0.01, "because": "c"}
+ALARM = {"alarm": alarm, "caught": 0.99, "false alarms": 0.01, "because": "a"}
 
 
 def scatter(x, answer):
@@ -103,7 +103,7 @@ WRONG = [
     ("6.3", DAMAGE | {"half": (30.6, 40.3)}, '"half": the other one was ahead'),
     ("6.3", DAMAGE | {"flips": (8.4, 12.4)}, '"flips": the other one was ahead'),
     ("6.3", DAMAGE | {"because": "a"}, "are fewer than a block"),
-    ("6.3", DAMAGE | {"because": "c"}, "looks at grey"),
+    ("6.3", DAMAGE | {"because": "a"}, "looks at grey"),
     ("6.3", DAMAGE | {"because": "d"}, "find the slot nearly always"),
     ("6.4", ALARM | {"alarm": lambda stored, asked: asked < stored.quantile(0.01)}, "sign"),
     ("6.4", ALARM | {"alarm": lambda stored, asked: asked != asked.median()}, "wrong way round"),
@@ -121,7 +121,7 @@ WRONG = [
     ("6.4", ALARM | {"caught": 0.01, "false alarms": 0.99}, "which half is which"),
     ("6.4", ALARM | {"caught": 0.5}, "before reading"),
     ("6.4", ALARM | {"false alarms": 0.4}, "is the threshold a quantile"),
-    ("6.4", ALARM | {"because": "a"}, "nothing has been pulled"),
+    ("6.4", ALARM | {"because": "c"}, "nothing has been pulled"),
     ("6.4", ALARM | {"because": "b"}, "move the threshold"),
     ("6.5", lambda x, answer: -scatter(x, answer), "sign changed"),
     ("6.5", grey_pixels, "sees the grey"),

@@ -141,8 +141,8 @@ def _try_told(read, batch: Batch) -> None:
 def too_many(answer) -> str:
     goes, holds, back = parts(answer, "goes to", "holds", "back")
     chosen = choice(goes, "abcd", '"goes to"')
-    need(chosen != "a", "Count the slots, and the strings that came before: is one still empty?")
-    need(chosen != "b", "The order of writing plays no part in (5.10); only scores do.")
+    need(chosen != "b", "Count the slots, and the strings that came before: is one still empty?")
+    need(chosen != "c", "The order of writing plays no part in (5.10); only scores do.")
     need(chosen != "d", "The softmax of (5.11) is sharp, with β = 100: nearly 1 for one slot and 0 for the others.")
     for shape in ((64,), (5, 64), (2, 3, 7)):
         _try_overwritten(function(holds, '"holds"'), shape)

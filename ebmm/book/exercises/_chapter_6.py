@@ -128,7 +128,7 @@ def alarm(answer) -> str:
     need(shares[0] > 0.9, "Too few are caught. Undamaged strangers are wanted here, with the energy before reading.")
     need(shares[1] < 0.06, "Too many stored characters raise it. Are they undamaged, and is the threshold a quantile?")
     chosen = choice(because, "abc", '"because"')
-    need(chosen != "a", "The energy is taken before reading: nothing has been pulled anywhere yet.")
+    need(chosen != "c", "The energy is taken before reading: nothing has been pulled anywhere yet.")
     need(chosen != "b", "More memories move the threshold by little. Where do damaged friends lie, against strangers?")
     return "The energy tells how much does not fit, and not where: noise and strokes count alike."
 
