@@ -106,7 +106,7 @@ WRONG = [
     ("3.4", MOMENTUM | {"steps": heavy_ball(0.001)}, "0.1 % of the distance"),
     ("3.4", MOMENTUM | {"steps": heavy_ball(0.03)}, "too many or too few"),
     ("3.4", MOMENTUM | {"steps": heavy_ball(mu=lambda q: ((q - 1) / (q + 1)) ** 2)}, "as they do without"),
-    ("3.4", MOMENTUM | {"steps": heavy_ball(a=lambda q: 4 / (q**0.5 + 1))}, "fewer steps for a larger q"),
+    ("3.4", MOMENTUM | {"steps": heavy_ball(a=lambda q: 4 / (q**0.5 + 1))}, "fewer steps for a larger χ"),
     ("3.4", MOMENTUM | {"steps": lambda q: 1}, "such steps know C"),
     ("3.4", MOMENTUM | {"steps": lambda q: 3 * q**0.5}, "whole numbers"),
     ("3.4", MOMENTUM | {"one step": "a"}, "One number for all directions"),

@@ -103,7 +103,7 @@ WRONG = [
     ("6.3", DAMAGE | {"half": (30.6, 40.3)}, '"half": the other one was ahead'),
     ("6.3", DAMAGE | {"flips": (8.4, 12.4)}, '"flips": the other one was ahead'),
     ("6.3", DAMAGE | {"because": "a"}, "are fewer than a block"),
-    ("6.3", DAMAGE | {"because": "a"}, "looks at grey"),
+    ("6.3", DAMAGE | {"because": "c"}, "looks at grey"),
     ("6.3", DAMAGE | {"because": "d"}, "find the slot nearly always"),
     ("6.4", ALARM | {"alarm": lambda stored, asked: asked < stored.quantile(0.01)}, "sign"),
     ("6.4", ALARM | {"alarm": lambda stored, asked: asked != asked.median()}, "wrong way round"),
