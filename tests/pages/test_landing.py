@@ -177,7 +177,7 @@ def test_the_map_says_what_the_heads_of_chapters_say(chapter):
 
 def test_as_many_memories_are_compared_as_it_says():
     models = {model.removesuffix("-clamped") for model in EXPERIMENTS["redrawn-64-32"].contestants}
-    assert len(models) == 15 and "[Fifteen memories" in (BOOK / "intro.md").read_text(encoding="utf8")
+    assert len(models) == 15 and "[Up to fifteen memories" in (BOOK / "intro.md").read_text(encoding="utf8")
 
 
 # The figure in the browser
