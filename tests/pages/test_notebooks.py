@@ -453,7 +453,7 @@ BOUNDS: dict[str, dict[str, tuple[float, float]]] = {
         "learned maps, 2 heads: wrong": (0, 0.05),
         "functions, deep: 10": (0.1, 1.1),
         "functions, linear, random features: 10": (0.5, 1.3),
-        "functions, linear, learned features: 10": (0, 0.6),
+        "functions, linear, learned features: 10": (0, 0.3),
         "strings, attention, 32 places: 16": (0, 1.6),
         "strings, linear attention: 16": (7, 13),
         "strings, delta rule: 16": (4, 9),

@@ -80,6 +80,11 @@ def function(value: Any, name: str) -> Any:
     return value
 
 
+def functions(answer: Any, *names: str) -> list:
+    """The parts of an answer that is a dict of functions, in the order of their names."""
+    return [function(part, f'"{name}"') for name, part in zip(names, parts(answer, *names), strict=True)]
+
+
 def tensor(value: Any, shape: tuple[int, ...], name: str) -> Tensor:
     """A tensor of finite numbers of this shape, from a tensor or an array."""
     value = torch.from_numpy(value) if isinstance(value, np.ndarray) else value

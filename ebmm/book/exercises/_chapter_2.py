@@ -90,12 +90,12 @@ def step_and_condition(answer) -> str:
             "Draw the size of the factor 1 - γλ at both ends against γ. The best step is where the two cross.",
         )
 
-    for kappa, given in zip(CONDITIONS, numbers(left, 3, '"left"'), strict=True):
-        factor = (kappa - 1) / (kappa + 1)
-        need(abs(given / factor - 1) > 0.01, f"χ = {kappa}: that is what one step leaves. Take five.")
+    for chi, given in zip(CONDITIONS, numbers(left, 3, '"left"'), strict=True):
+        factor = (chi - 1) / (chi + 1)
+        need(abs(given / factor - 1) > 0.01, f"χ = {chi}: that is what one step leaves. Take five.")
         need(
             abs(given / factor**STEPS - 1) < 0.02,
-            f"χ = {kappa}: five of the best single steps leave something else. Ask for the worst direction.",
+            f"χ = {chi}: five of the best single steps leave something else. Ask for the worst direction.",
         )
 
     need(
@@ -103,19 +103,19 @@ def step_and_condition(answer) -> str:
         '"with momentum" must be three pairs, one for each χ.',
     )
     gains = []
-    for kappa, pair in zip(CONDITIONS, settings, strict=True):
-        gamma, mu = numbers(pair, 2, f"χ = {kappa}: a step and a momentum")
-        need(0 <= mu < 1, f"χ = {kappa}: a momentum lies in [0, 1).")
-        eigenvalues = torch.linspace(1, kappa, 200)
-        plain, own = ((kappa - 1) / (kappa + 1)) ** STEPS, _left(gamma, mu, eigenvalues).item()
-        gammas, mus = torch.linspace(0.2, 1.4, 60) * 2 / (1 + kappa), torch.linspace(0, 0.98, 50)
+    for chi, pair in zip(CONDITIONS, settings, strict=True):
+        gamma, mu = numbers(pair, 2, f"χ = {chi}: a step and a momentum")
+        need(0 <= mu < 1, f"χ = {chi}: a momentum lies in [0, 1).")
+        eigenvalues = torch.linspace(1, chi, 200)
+        plain, own = ((chi - 1) / (chi + 1)) ** STEPS, _left(gamma, mu, eigenvalues).item()
+        gammas, mus = torch.linspace(0.2, 1.4, 60) * 2 / (1 + chi), torch.linspace(0, 0.98, 50)
         best = _left(gammas[:, None, None], mus[:, None], eigenvalues).min().item()
-        helps, same_step = own < 0.999 * plain, math.isclose(gamma * (1 + kappa), 2, rel_tol=1e-3)
-        need(helps or not same_step, f"χ = {kappa}: with the step from before no momentum helps. Choose the step anew.")
-        need(helps, f"χ = {kappa}: (2.7) with these two leaves more than the best step alone.")
+        helps, same_step = own < 0.999 * plain, math.isclose(gamma * (1 + chi), 2, rel_tol=1e-3)
+        need(helps or not same_step, f"χ = {chi}: with the step from before no momentum helps. Choose the step anew.")
+        need(helps, f"χ = {chi}: (2.7) with these two leaves more than the best step alone.")
         need(
             own < plain - 0.8 * (plain - best),
-            f"χ = {kappa}: these two help, but others help much more. Search both, among shorter steps too.",
+            f"χ = {chi}: these two help, but others help much more. Search both, among shorter steps too.",
         )
         gains.append(f"{plain / own:.1f}")
     return (

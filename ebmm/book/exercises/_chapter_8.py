@@ -9,7 +9,7 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from ebmm.book.exercises._answers import avoid, function, number, parts, seeded, tensor
+from ebmm.book.exercises._answers import avoid, function, functions, number, parts, seeded, tensor
 from ebmm.book.exercises.verdict import exercise, need
 from ebmm.experiments import ready
 from ebmm.memory import Memory
@@ -51,9 +51,7 @@ def _known(dim: float, area: float) -> float:
 
 @exercise("8.2", 'a dict with the keys "load", a function of m and p, "symmetric" and "free", functions of d')
 def derived_capacity(answer) -> str:
-    load, symmetric, free = parts(answer, "load", "symmetric", "free")
-    for given, name in ((load, "load"), (symmetric, "symmetric"), (free, "free")):
-        function(given, f'"{name}"')
+    load, symmetric, free = functions(answer, "load", "symmetric", "free")
     for overlap, share in ((0.8, 0.01), (0.5, 0.1)):
         found = number(load(overlap, share), 'What "load" returns')
         right = (overlap / NORMAL.inv_cdf(1 - share)) ** 2
@@ -82,9 +80,7 @@ def derived_capacity(answer) -> str:
     "8.3", 'a dict with the keys "ratio", a function of a, k and d, "oldest", of a, c and d, and "best", of c and d'
 )
 def decay(answer) -> str:
-    ratio, oldest, best = parts(answer, "ratio", "oldest", "best")
-    for given, name in ((ratio, "ratio"), (oldest, "oldest"), (best, "best")):
-        function(given, f'"{name}"')
+    ratio, oldest, best = functions(answer, "ratio", "oldest", "best")
     for a, age, dim in ((0.004, 100, 500), (0.01, 20, 300)):
         found, right = number(ratio(a, age, dim), 'What "ratio" returns'), _ratio(a, age, dim)
         avoid(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebmm.book.exercises._answers import avoid, function, number, parts, seeded, tensor
+from ebmm.book.exercises._answers import avoid, functions, number, seeded, tensor
 from ebmm.book.exercises.verdict import exercise, need
 
 PAIRS, DIM, MOST = 16, 32, 1024
@@ -24,8 +24,7 @@ def _close(given: float, right: float, tolerance: float = 1e-3) -> bool:
 
 @exercise("9.1", 'a dict with the keys "causal", a function of keys and values, and "diagonal", a function of N and d')
 def hebb_in_disguise(answer) -> str:
-    causal, diagonal = parts(answer, "causal", "diagonal")
-    function(causal, '"causal"'), function(diagonal, '"diagonal"')
+    causal, diagonal = functions(answer, "causal", "diagonal")
     k, v = _signs(9, 6, seed=91) / math.sqrt(6), _signs(9, 6, seed=92)
     given = tensor(causal(k.clone(), v.clone()), (9, 6), 'What "causal" returns').float()
     likeness = k @ k.T
@@ -47,9 +46,7 @@ def hebb_in_disguise(answer) -> str:
 
 @exercise("9.2", 'a dict with the keys "exact" and "limit", functions of a key, and "harm", of an overlap and an error')
 def one_exact_step(answer) -> str:
-    exact, limit, harm = parts(answer, "exact", "limit", "harm")
-    for given, name in ((exact, "exact"), (limit, "limit"), (harm, "harm")):
-        function(given, f'"{name}"')
+    exact, limit, harm = functions(answer, "exact", "limit", "harm")
     for seed in (93, 94):
         k = torch.randn(7, generator=seeded(seed))
         length = (k @ k).item()
@@ -77,9 +74,7 @@ def one_exact_step(answer) -> str:
 
 @exercise("9.3", 'a dict with the keys "eta_1", "eta_3", "length" and "half life", four functions')
 def titans_terms(answer) -> str:
-    first, third, length, half = parts(answer, "eta_1", "eta_3", "length", "half life")
-    for given, name in ((first, "eta_1"), (third, "eta_3"), (length, "length"), (half, "half life")):
-        function(given, f'"{name}"')
+    first, third, length, half = functions(answer, "eta_1", "eta_3", "length", "half life")
     for eta, a, mu, slope in ((0.4, 0.02, 0.9, 1.5), (0.1, 0.2, 0.5, 3.0)):
         need(_close(number(first(eta, a), '"eta_1"'), eta), '"eta_1": which factor stands before the slope of E?')
         found = number(third(eta, a), '"eta_3"')
@@ -95,8 +90,7 @@ def titans_terms(answer) -> str:
 
 @exercise("9.4", 'a dict with the keys "pair", a function of N, and "recalls", a function of N and σ')
 def where_storage_ends(answer) -> str:
-    pair, recalls = parts(answer, "pair", "recalls")
-    function(pair, '"pair"'), function(recalls, '"recalls"')
+    pair, recalls = functions(answer, "pair", "recalls")
     for count in (5, 12):
         found = number(pair(count), 'What "pair" returns')
         avoid(
