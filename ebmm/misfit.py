@@ -19,7 +19,7 @@ class PictureMisfit(nn.Module):
     - ``z = y + f(x, y)`` adds the detail that the surroundings suggest; f is a network of three convolutions.
     - ``u_p`` is half the squared misfit ``(x − z)²``, summed over colours and averaged over the 5 × 5 pixels
       around p; ``b_p`` is what is forgiven there, given by a small network of y alone.
-    - ``ρ(v) = softplus(a v)/a`` is 0 for a misfit well below what is forgiven, and grows with slope 1 above.
+    - ``ρ(t) = softplus(a t)/a`` is 0 for a misfit well below what is forgiven, and grows with slope 1 above.
 
     So the gradient is about x − z where x does not fit, as in a block of noise, and 0 where it does: intact detail, for
     which a code has no room, is left alone. Both networks start as zero. Ours, not the paper's.
@@ -100,7 +100,7 @@ def cells(images: Tensor) -> Tensor:
 
 
 def robust_distances(asked: Tensor, kept: Tensor, tolerated: Tensor) -> Tensor:
-    """``dist = Σ_c ε log(1 + d_c/ε)``, d_c being the squared distance within cell c: no damaged part dominates.
+    """``dist = Σᵢ ε log(1 + dᵢ/ε)``, dᵢ being the squared distance within cell i: no damaged part dominates.
 
     Shape:
         asked, kept: (..., Q or slots, cells, numbers). tolerated: ε. returns: (..., Q, slots).

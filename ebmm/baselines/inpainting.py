@@ -19,9 +19,9 @@ from ebmm.slopes import recorded_slope
 class InpaintingMemory(OneSlotEach):
     """A list of codes, read by descent on how badly an image fits what it reminds of: ``E(x) = Σ_p ρ(u_p − b_p)``.
 
-    - ``y = Σᵢ wᵢ yᵢ`` is what x reminds of: the decoded slots ``yᵢ`` with weights ``w = softmax(−β D(x, yᵢ))``, as in a
+    - ``y = Σⱼ wⱼ yⱼ`` is what x recalls: the decoded slots ``yⱼ`` with weights ``w = softmax(−β dist(x, yⱼ))``, as in a
       dense associative memory, but with a distance that no damaged part dominates:
-      ``dist = Σ_c ε log(1 + d_c/ε)``, d_c being the squared distance within cell c of 4 × 4 pixels.
+      ``dist = Σᵢ ε log(1 + dᵢ/ε)``, dᵢ being the squared distance within cell i of 4 × 4 pixels.
     - ρ, u and b are those of :class:`ebmm.misfit.PictureMisfit`: where x does not fit, as in a block of noise, it is
       pulled to y with detail added, and left alone where it does.
 

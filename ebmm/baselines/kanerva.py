@@ -20,12 +20,12 @@ PRIOR_SCALE = 0.1  # standard deviation of the random start of R₀
 class KanervaMachine(Rival):
     """A belief about a K × C matrix M whose rows mix into the code of every stored pattern.
 
-    A pattern's code is taken for ``z = Mᵀ w`` plus noise of variance σ², with a standard normal address ``w``.
+    A pattern's code e is taken for ``Mᵀ w`` plus noise of variance σ², with a standard normal address ``w``.
     The memory is the mean R of M and the covariance U of its rows, the same for every column.
 
-    - Address a code by ridge regression: ``w = (R Rᵀ + σ² I)⁻¹ R z``.
+    - Address a code by ridge regression: ``w = (R Rᵀ + σ² I)⁻¹ R e``.
     - Write pattern after pattern, by Bayes' rule for a linear model with Gaussian noise:
-      ``R ← R + c Δᵀ / s`` and ``U ← U − c cᵀ / s``, with ``Δ = z − Rᵀ w``, ``c = U w``, ``s = wᵀ c + σ²``.
+      ``R ← R + U w Δᵀ / (wᵀ U w + σ²)`` and ``U ← U − U w wᵀ U / (wᵀ U w + σ²)``, with ``Δ = e − Rᵀ w``.
     - Read by going round: encode the query, address the code, decode ``Rᵀ w``, and take that for the next query.
 
     The prior (R₀, a diagonal U₀, σ) and the two coders are static; only R and U are written. The source

@@ -12,15 +12,15 @@ from ebmm.coders import Decoder, Encoder
 from ebmm.coders.vectors import start_linear
 from ebmm.layers import triangle, triangle_position
 
-SPREAD = 0.01  # standard deviation of the random start of w and a
+SPREAD = 0.01  # standard deviation of the random start of V and V′
 
 
 class DifferentiablePlasticity(Rival):
-    """A network of n units, each connection with a fixed part ``w`` and a plastic part ``a ∘ H``.
+    """A network of n units, each connection with a fixed part ``V`` and a plastic part ``V′ ∘ Y``.
 
-    The units take ``y = tanh(y₋ (w + a ∘ H) + input)``, where ``y₋`` is what they were one step earlier and
-    the input is a code. While patterns are shown, the Hebbian trace follows: ``H ← (1 − η) H + η y₋ᵀ y``.
-    The trace is the memory; ``w``, ``a``, ``η`` and the two coders are only meta-learned.
+    The units take ``y = tanh(y₋ (V + V′ ∘ Y) + input)``, where ``y₋`` is what they were one step earlier and
+    the input is a code. While patterns are shown, the Hebbian trace follows: ``Y ← (1 − η) Y + η y₋ᵀ y``.
+    The trace is the memory; ``V``, ``V′``, ``η`` and the two coders are only meta-learned.
 
     In the source's own experiment a shown bit dominates what its unit takes, and a pause wipes out the state before
     the next pattern. Here the input holds the units outright, ``y₋ = y = tanh(code)``, and nothing of the state goes
@@ -34,7 +34,7 @@ class DifferentiablePlasticity(Rival):
         encoder, decoder: as of every rival, for codes (M, n); by default, for vectors, an :class:`ebmm.coders.Encoder`
             and a :class:`ebmm.coders.Decoder` that start with unit i standing for bit i.
         rate: start value of η, in (0, 1), where it stays.
-        gain: start value of n·η·a. Hebb's rule of Hopfield networks has 1; at 0, the source's start, learning is slow.
+        gain: start value of n·η·V′. Hebb's rule of Hopfield networks has 1; at 0, the source's start, learning is slow.
 
     A memory is ``"trace"``, (B, n(n + 1)/2), its upper triangle row by row.
 

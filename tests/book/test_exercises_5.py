@@ -13,7 +13,7 @@ from ebmm.book.exercises import check
 from ebmm.experiments.strings import slot_memory
 from ebmm.tasks import EraseBits, ImagePatterns, RandomBits, RedrawBits, Task
 
-COUNTS = {"a": (129, 86), "b": 62, "c": 90, "d": 128}
+COUNTS = {"a": (129, 103), "b": 62, "c": 90, "d": 128}
 
 
 def told(query, intact, stored):
@@ -126,7 +126,7 @@ STRINGS = Task(RandomBits(64), RedrawBits(8), 20)
 
 RIGHT = [
     ("5.1", COUNTS),
-    ("5.1", COUNTS | {"a": torch.tensor([129, 86]), "d": 128.0}),
+    ("5.1", COUNTS | {"a": torch.tensor([129, 103]), "d": 128.0}),
     ("5.2", MASK),
     ("5.2", MASK | {"not told": [47.9, 32.1], "so": "(B)"}),
     ("5.3", CROWD),
@@ -140,8 +140,8 @@ RIGHT = [
 
 WRONG = [
     ("5.1", COUNTS | {"a": (128, 86)}, "as long as the string itself"),
-    ("5.1", COUNTS | {"a": (129, 85)}, "share the floats among the slots"),
-    ("5.1", COUNTS | {"a": (129.0, 86.02)}, "whole number"),
+    ("5.1", COUNTS | {"a": (129, 102)}, "share the floats among the slots"),
+    ("5.1", COUNTS | {"a": (129.0, 103.2)}, "whole number"),
     ("5.1", COUNTS | {"a": 129}, "2 numbers"),
     ("5.1", COUNTS | {"b": 82}, "covariance of the rows travels"),
     ("5.1", COUNTS | {"b": 53}, "two halves are the same"),
@@ -154,8 +154,8 @@ WRONG = [
     ("5.1", COUNTS | {"d": 64}, "length of such a code"),
     ("5.1", COUNTS | {"d": 129}, "nearly"),
     ("5.1", COUNTS | {"d": 96}, "falls to one half"),
-    ("5.1", {"a": (129, 86)}, "Nothing stands under 'b', 'c', 'd'"),
-    ("5.1", [129, 86, 62, 90, 128], "this is a list"),
+    ("5.1", {"a": (129, 103)}, "Nothing stands under 'b', 'c', 'd'"),
+    ("5.1", [129, 103, 62, 90, 128], "this is a list"),
     ("5.1", COUNTS | {"b": "sixty"}, "this is of type str"),
     ("5.1", COUNTS | {"b": math.inf}, "must be finite"),
     ("5.2", MASK | {"read": compares(torch.ones_like)}, "compares all bits"),
@@ -217,7 +217,7 @@ WRONG = [
 ]
 
 SECRET = {
-    "5.1": r"\b(129|86|62|90|128)\b",
+    "5.1": r"\b(129|103|62|90|128)\b",
     "5.2": r"\b(48|16)\b",
     "5.3": r"\b(31|32|s \+ \(1 - c\) \* m)\b",
     "5.4": None,

@@ -49,7 +49,7 @@ def counting(answer) -> str:
     floats = budget(dim)
 
     need(slots[0] != dim, "Part (a): that is as long as the string itself. How much does the budget leave?")
-    need(slots == [floats // 64, floats // 96], "Part (a): share the floats among the slots, and round down.")
+    need(slots == [floats // 64, floats // 80], "Part (a): share the floats among the slots, and round down.")
 
     within = range(1, floats)
     fewer = max(k for k in within if width * k + k * (k + 1) // 2 <= floats)
@@ -67,7 +67,7 @@ def counting(answer) -> str:
 
     need(units != dim, "Part (c): so many fit if the trace is symmetric. This one is not.")
     need(units != math.isqrt(floats) + 1, "Part (c): count again what so many units cost: that is over the budget.")
-    need(units == math.isqrt(floats), "Part (c): the trace H of (5.4) has a number for each pair of units, both ways.")
+    need(units == math.isqrt(floats), "Part (c): the trace Y of (5.4) has a number for each pair of units, both ways.")
 
     def corner_alone(length: int) -> float:  # (5.15)
         return sum(math.comb(dim - 1, k) for k in range(length)) / 2 ** (dim - 1)
