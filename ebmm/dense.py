@@ -15,17 +15,18 @@ FULL = ("error", "overwrite")
 class DenseMemory(nn.Module):
     """A continuous dense associative memory, or modern Hopfield network, that keeps its patterns whole.
 
-    With the stored patterns as the rows of ``X``, the energy is ``E(x) = -lse(beta, X x) + 1/2 ||x||^2``,
-    where ``lse(beta, z) = log(sum_n exp(beta z_n)) / beta``. One read step, ``x <- X^T softmax(beta X x)``,
+    With the stored patterns as the rows of ``X``, the energy is ``E(s) = -lse(beta, X s) + 1/2 ||s||^2``,
+    where ``lse(beta, z) = log(sum_n exp(beta z_n)) / beta``. One read step, ``s <- X^T softmax(beta X s)``,
     is one gradient step of size 1, and never raises the energy (Krotov and Hopfield 2016; Ramsauer and
     others 2020, equations 1 and 3). It is also attention with the patterns as keys and values (chapter 2).
 
     Args:
         dim, capacity: the size d of a pattern, or its shape S, and how many patterns one memory has room for.
         beta: inverse temperature, above 0: large, it returns the pattern of greatest overlap; small, a blend.
-        centred: ``True``: patterns lie in the box [0, 1], and ``x`` in the formulas is ``2 x - 1``. Then
+        centred: ``True``: patterns lie in the box [0, 1], and ``s`` in the formulas is ``2 x - 1``. Then
             bits, taken to signs, all have the same length: the greatest overlap is the nearest pattern.
-            ``False``: ``x`` is any real number, as in the papers; a long pattern can win over a nearer, shorter one.
+            ``False``: ``s`` is ``x``, any real numbers, as in the papers; a long pattern can win over a nearer,
+            shorter one.
         full: what becomes of more patterns than the capacity: ``"error"`` refuses them, ``"overwrite"`` keeps
             the last ones written, and the oldest give way.
 
@@ -80,7 +81,7 @@ class DenseMemory(nn.Module):
     def read(
         self, query: Tensor, memory: Memory, trajectory: bool = False, steps: int = 5
     ) -> Tensor | tuple[Tensor, Tensor]:
-        """Repeat ``x <- X^T softmax(beta X x)`` from each query; differentiable in query and memory.
+        """Repeat ``s <- X^T softmax(beta X s)`` from each query; differentiable in query and memory.
 
         Args:
             query: (B, Q, *S), floating point; within [0, 1] if ``centred``.

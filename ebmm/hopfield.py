@@ -50,14 +50,14 @@ RULES = {"hebb": _write_hebb, "storkey": _write_storkey, "pseudo-inverse": _writ
 class Hopfield(nn.Module):
     """A Hopfield network: d units, symmetric couplings, and an energy that reading lowers (Hopfield 1982).
 
-    With ``x`` the pattern as signs, -1 or +1, the energy is ``E(x) = -1/2 x^T W x``, where ``W`` has no
-    diagonal. The rules, for patterns ``x_1 ... x_N``:
+    With ``s`` the pattern as signs, -1 or +1, the energy is ``E(s) = -1/2 s^T W s``, where ``W`` has no
+    diagonal. The rules, for patterns ``s_1 ... s_N``:
 
-    - ``"hebb"``: ``W = sum of x x^T / d``.
-    - ``"storkey"`` (Storkey 1997), pattern by pattern: ``W += (x x^T - x h^T - h x^T) / d`` with
-      ``h = W x``; the diagonal is cleared after each pattern, so the order of the patterns matters.
+    - ``"hebb"``: ``W = sum of s s^T / d``.
+    - ``"storkey"`` (Storkey 1997), pattern by pattern: ``W += (s s^T - s h^T - h s^T) / d`` with
+      ``h = W s``; the diagonal is cleared after each pattern, so the order of the patterns matters.
     - ``"pseudo-inverse"`` (Personnaz and others 1985): ``P = X^+ X``, the projection onto the patterns,
-      reached pattern by pattern: ``P += r r^T / ||r||^2`` with ``r = x - P x``. ``W`` is ``P`` without its
+      reached pattern by pattern: ``P += r r^T / ||r||^2`` with ``r = s - P s``. ``W`` is ``P`` without its
       diagonal; the Memory keeps ``P``, so that writing goes on exactly.
 
     Args:
@@ -135,7 +135,7 @@ class Hopfield(nn.Module):
     ) -> Tensor | tuple[Tensor, Tensor]:
         """Let the network run from each query until no unit changes.
 
-        A unit takes the sign of its field ``(W x)_i``; a field of zero leaves it as it is. Asynchronous: one
+        A unit takes the sign of its field ``(W s)_i``; a field of zero leaves it as it is. Asynchronous: one
         unit after another, and a step is a sweep over all of them; the energy never rises. Synchronous: all
         units at once; the energy may rise, and the network may end in a cycle of two states.
 

@@ -26,7 +26,7 @@ def couplings(memory: MemorySymmetric, features: int) -> tuple[Tensor, Tensor]:
 
 
 def margin_misfit(signs: Tensor, from_others: Tensor, sharpness: Tensor) -> Tensor:
-    """``Σᵢ ρ(1 − sᵢ hᵢ)``, ``ρ(u) = softplus(b u)/b``: how far each bit is from being predicted with margin 1."""
+    """``Σᵢ ρ(1 − sᵢ hᵢ)``, ``ρ(y) = softplus(b y)/b``: how far each bit is from being predicted with margin 1."""
     return F.softplus(sharpness * (1 - signs * from_others)).sum(-1) / sharpness
 
 
@@ -38,7 +38,7 @@ def positive(start: float, *shape: int) -> nn.Parameter:
 class MarginEnergy(nn.Module):
     """How badly each bit is predicted by the others, plus any network: ``E(x) = a Σᵢ ρ(1 − sᵢ hᵢ) + wᵀ f(s, M s)``.
 
-    ``s = 2x − 1``, ``ρ(u) = softplus(b u)/b``, and ``hᵢ = Σⱼ Mᵢⱼ sⱼ`` over j ≠ i. M is symmetric and writable, d(d+1)/2
+    ``s = 2x − 1``, ``ρ(y) = softplus(b y)/b``, and ``hᵢ = Σⱼ Mᵢⱼ sⱼ`` over j ≠ i. M is symmetric and writable, d(d+1)/2
     floats that start at 0. The first term is a classical memory: a step of writing on it is a perceptron step for each
     bit. w starts at 0, so that whatever f is, learning begins with a memory that works, and f reshapes its energy.
 
@@ -81,11 +81,11 @@ class MarginEnergy(nn.Module):
 
 
 class SharedNetwork(nn.Module):
-    """A small odd network, the same for every bit: ``Σₖ wₖ gₖ tanh(W u)ₖ`` of its ``u = (s, v, h, k)``.
+    """A small odd network, the same for every bit: ``Σⱼ wⱼ gⱼ tanh(Aⱼ u)`` of its ``u = (s, v, M v, diag(M) v)``.
 
-    The gains ``g = 1 + tanh(G q)`` belong to the pattern as a whole: q are means over its bits,
-    of v h, h², s v and s h, which tell how well it agrees with what the memory says. Knowing neither the places nor the
-    number of the bits, the network serves patterns of any size.
+    The gains ``gⱼ = 1 + tanh(Gⱼ q)`` belong to the pattern as a whole: q are means over its bits,
+    of v Mv, (Mv)², s v and s Mv, which tell how well it agrees with what the memory says. Knowing neither the places
+    nor the number of the bits, the network serves patterns of any size.
 
     Args:
         hidden: number of its units.
@@ -118,15 +118,15 @@ class HopEnergy(nn.Module):
     """How badly a pattern agrees with what a symmetric memory M makes of it in several hops.
 
     ``E(x) = a₀ Σᵢ ρ(1 − sᵢ hᵢ) + Σₗ aₗ/2 ‖s − vˡ‖²``; s, M, ρ and h are those of :class:`MarginEnergy`. The hops are
-    ``v⁰ = s`` and ``vˡ = c tanh(1.2 skip · u) + φˡ(u)``. The network φˡ sees ``u = (s, v, M v, diag(M) v)``, v from
-    the hop before. At the start φˡ is small and skip takes M v: a Hopfield network, which works.
+    ``v⁰ = s`` and ``vˡ = φˡ(u)``, ``φˡ(u) = w₀ tanh(1.2 A₀ u) + network(u)`` of ``u = (s, v, M v, diag(M) v)``, v from
+    the hop before. At the start the network is small and A₀ takes M v: a Hopfield network, which works.
 
-    With networks φ that know no size, what is trained on patterns of one size serves others. This energy is ours, not
+    With networks that know no size, what is trained on patterns of one size serves others. This energy is ours, not
     the paper's. It is never negative.
 
     Args:
         features, hops: d, size of a pattern, and how often the memory is visited.
-        network: makes φ, any module that maps these four, each (..., d), to (..., d).
+        network: makes a network for each hop, any module that maps these four, each (..., d), to (..., d).
 
     Attributes:
         settings: the arguments of :class:`ebmm.EBMM` with which it learns.
@@ -152,12 +152,12 @@ class HopEnergy(nn.Module):
         super().__init__()
         check_counts(hops=hops)
         if isinstance(network, nn.Module):
-            raise TypeError("network makes φ, one for each hop: give a class or a function, not a module")
+            raise TypeError("network makes one for each hop: give a class or a function, not a module")
         self.pattern_shape = (features,)
         self.memory = MemorySymmetric(features)
         self.networks = nn.ModuleList(network() for _ in range(hops))
         self.skips = nn.Parameter(torch.tensor([0.0, 0.0, 1.0, 0.0]).repeat(hops, 1))
-        self.bounds = nn.Parameter(torch.full((hops,), 1.2))  # c
+        self.bounds = nn.Parameter(torch.full((hops,), 1.2))  # w₀
         self.raw_weight, self.raw_weights = positive(1.0), positive(0.1, hops)  # a
         self.raw_sharpness = positive(2.0)  # b
 

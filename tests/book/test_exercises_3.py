@@ -11,46 +11,48 @@ from ebmm.book.exercises import check
 HEBB = {"energy": lambda d, n: n / (d / 2), "gradient term": lambda d, n: 0.125 * n / d}
 
 
-def three_rates(a=0.6, kappa=1.0, decay=1.0):
-    """Of which the decay, λ a / 2 at its right value, may be off by a factor."""
+def three_rates(a=0.6, omega=1.0, decay=1.0):
+    """Of which the decay, λ₀ a / 2 at its right value, may be off by a factor."""
 
-    def rates(d, N, weight):
+    def rates(d, N, lambda_0):
         second = a * N / (8 * d)
-        return 16 * kappa * second, second, decay(d, N) * weight * a / 2 if callable(decay) else decay * weight * a / 2
+        return 16 * omega * second, second, (decay(d, N) if callable(decay) else decay) * lambda_0 * a / 2
 
     return rates
 
 
-DECAY = {"rates": three_rates(), "best": "c"}
+DECAY = {"rates": three_rates(), "best": "b"}
 
 
-def heavy_ball(steps_for=0.01, mu=lambda q: ((q**0.5 - 1) / (q**0.5 + 1)) ** 2, a=lambda q: 4 / (q**0.5 + 1) ** 2):
+def heavy_ball(
+    steps_for=0.01, mu=lambda chi: ((chi**0.5 - 1) / (chi**0.5 + 1)) ** 2, a=lambda chi: 4 / (chi**0.5 + 1) ** 2
+):
     """Counts with matrices: C diagonal, M as well, the end is the identity."""
 
-    def steps(q):
-        C = torch.logspace(0, float(torch.tensor(q).log10()), 50, dtype=torch.double).diag()
+    def steps(chi):
+        C = torch.logspace(0, float(torch.tensor(chi).log10()), 50, dtype=torch.double).diag()
         one = torch.eye(50, dtype=torch.double)
         M, before, count = torch.zeros_like(C), torch.zeros_like(C), 0
         while (M - one).norm() > steps_for * one.norm() and count < 3000:
-            M, before = M + a(q) * (one - M) @ C + mu(q) * (M - before), M
+            M, before = M + a(chi) * (one - M) @ C + mu(chi) * (M - before), M
             count += 1
         return count
 
     return steps
 
 
-def nothing(q):
+def nothing(chi):
     return 0.0
 
 
-MOMENTUM = {"steps": heavy_ball(), "one step": "c"}
+MOMENTUM = {"steps": heavy_ball(), "one step": "a"}
 STARTS = {"random": (15.1, 15.1, 13.1), "another": (37.3, 30.2, 1.5), "mean": (19.9, 15.9, 1.2)}
 
 RIGHT = [
     ("3.1", HEBB),
     ("3.1", {"energy": lambda d, n: torch.tensor(2 * n / d), "gradient term": lambda d, n: Fraction(n, 8 * d)}),
     ("3.2", DECAY),
-    ("3.2", DECAY | {"rates": three_rates(a=0.3), "best": "(c)"}),
+    ("3.2", DECAY | {"rates": three_rates(a=0.3), "best": "(b)"}),
     ("3.3", lambda d: 2 / d),
     ("3.4", MOMENTUM),
     ("3.5", STARTS),
@@ -79,15 +81,15 @@ WRONG = [
     ("3.2", DECAY | {"rates": three_rates(decay=0.2)}, "too small. At rest"),
     ("3.2", DECAY | {"rates": three_rates(decay=1e-6)}, "the decay is not felt"),
     ("3.2", DECAY | {"rates": three_rates(decay=0)}, "above zero"),
-    ("3.2", DECAY | {"rates": three_rates(kappa=2)}, "another ω"),
-    ("3.2", DECAY | {"rates": three_rates(kappa=1e-9)}, "another ω"),
+    ("3.2", DECAY | {"rates": three_rates(omega=2)}, "another ω"),
+    ("3.2", DECAY | {"rates": three_rates(omega=1e-9)}, "another ω"),
     ("3.2", DECAY | {"rates": three_rates(a=0.01)}, "not come to rest"),
     ("3.2", DECAY | {"rates": three_rates(a=1e-5)}, "hardly written"),
     ("3.2", DECAY | {"rates": three_rates(a=3)}, "without end"),
-    ("3.2", DECAY | {"rates": lambda d, N, weight: weight}, "3 numbers"),
+    ("3.2", DECAY | {"rates": lambda d, N, lambda_0: lambda_0}, "3 numbers"),
     ("3.2", DECAY | {"rates": (0.4, 0.02, 0.02)}, "must be a function"),
     ("3.2", DECAY | {"best": "a"}, "left end"),
-    ("3.2", DECAY | {"best": "b"}, "Hebb's end"),
+    ("3.2", DECAY | {"best": "c"}, "Hebb's end"),
     ("3.2", DECAY | {"best": 0.32}, "one of the letters"),
     ("3.3", lambda d: 1 / d, "a factor is missing"),
     ("3.3", lambda d: 0.25 / d, "the rate times α"),
@@ -97,20 +99,20 @@ WRONG = [
     ("3.3", lambda d: -2 / d, "positive rate"),
     ("3.3", lambda d: 3 / d, "write down both gradients"),
     ("3.3", 2 / 64, "must be a function"),
-    ("3.4", MOMENTUM | {"steps": heavy_ball(mu=nothing, a=lambda q: 2 / (1 + q))}, "(3.9)"),
+    ("3.4", MOMENTUM | {"steps": heavy_ball(mu=nothing, a=lambda chi: 2 / (1 + chi))}, "(3.9)"),
     ("3.4", MOMENTUM | {"steps": heavy_ball(mu=nothing)}, "is added"),
-    ("3.4", MOMENTUM | {"steps": heavy_ball(a=lambda q: 2 / (1 + q))}, "another a is"),
-    ("3.4", MOMENTUM | {"steps": heavy_ball(mu=lambda q: (q**0.5 - 1) / (q**0.5 + 1))}, "exponent of μ"),
+    ("3.4", MOMENTUM | {"steps": heavy_ball(a=lambda chi: 2 / (1 + chi))}, "another a is"),
+    ("3.4", MOMENTUM | {"steps": heavy_ball(mu=lambda chi: (chi**0.5 - 1) / (chi**0.5 + 1))}, "exponent of μ"),
     ("3.4", MOMENTUM | {"steps": heavy_ball(0.01 / 50**0.5)}, "1 % of the distance at the start"),
     ("3.4", MOMENTUM | {"steps": heavy_ball(0.1)}, "10 % of the distance"),
     ("3.4", MOMENTUM | {"steps": heavy_ball(0.001)}, "0.1 % of the distance"),
     ("3.4", MOMENTUM | {"steps": heavy_ball(0.03)}, "too many or too few"),
-    ("3.4", MOMENTUM | {"steps": heavy_ball(mu=lambda q: ((q - 1) / (q + 1)) ** 2)}, "as they do without"),
-    ("3.4", MOMENTUM | {"steps": heavy_ball(a=lambda q: 4 / (q**0.5 + 1))}, "fewer steps for a larger χ"),
-    ("3.4", MOMENTUM | {"steps": lambda q: 1}, "such steps know C"),
-    ("3.4", MOMENTUM | {"steps": lambda q: 3 * q**0.5}, "whole numbers"),
-    ("3.4", MOMENTUM | {"one step": "a"}, "One number for all directions"),
-    ("3.4", MOMENTUM | {"one step": "b"}, "at a price"),
+    ("3.4", MOMENTUM | {"steps": heavy_ball(mu=lambda chi: ((chi - 1) / (chi + 1)) ** 2)}, "as they do without"),
+    ("3.4", MOMENTUM | {"steps": heavy_ball(a=lambda chi: 4 / (chi**0.5 + 1))}, "fewer steps for a larger χ"),
+    ("3.4", MOMENTUM | {"steps": lambda chi: 1}, "such steps know C"),
+    ("3.4", MOMENTUM | {"steps": lambda chi: 3 * chi**0.5}, "whole numbers"),
+    ("3.4", MOMENTUM | {"one step": "b"}, "One number for all directions"),
+    ("3.4", MOMENTUM | {"one step": "c"}, "at a price"),
     ("3.5", STARTS | {"another": (14.0, 14.0, 1.5)}, "that holds other patterns"),
     ("3.5", STARTS | {"another": (16.0, 2.0, 1.0)}, "the start knew the patterns"),
     ("3.5", STARTS | {"random": (13.1, 15.1, 15.1)}, "the order 0, 5, 80"),

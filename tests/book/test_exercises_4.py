@@ -56,7 +56,7 @@ def measured(d, N):
     return 2 / np.linalg.eigvalsh(signs @ signs.transpose(0, 2, 1) / N)[:, -1].mean()
 
 
-LOADS = {"fails at": "a", "largest rate": largest()}
+LOADS = {"fails at": 4, "largest rate": largest()}
 
 
 LOOPS = {
@@ -99,7 +99,7 @@ RIGHT = [
     ("4.2", silent),
     ("4.2", chosen(lambda slope: not slope)),
     ("4.3", LOADS),
-    ("4.3", {"fails at": "(a)", "largest rate": measured}),
+    ("4.3", {"fails at": torch.tensor(4), "largest rate": measured}),
     ("4.4", own()),
     ("4.4", ebmm.experiments.strings.predictive_memory(64)),
     ("4.4", own().double()),
@@ -135,7 +135,7 @@ WRONG = [
     ("4.3", LOADS | {"largest rate": lambda d, N: 2 / N}, "depend on d"),
     ("4.3", LOADS | {"largest rate": largest(2)}, "no longer shrinks"),
     ("4.3", LOADS | {"largest rate": 0.08}, "must be a function"),
-    ("4.3", LOADS | {"fails at": "b"}, "which load asks for the smallest rates"),
+    ("4.3", LOADS | {"fails at": 32}, "which load asks for the smallest rates"),
     ("4.4", own(Linear(33)), "It holds 2112 floats"),
     ("4.4", own(Linear(felt=0.0)), "the gradient of the energy in its writable weights is exactly 0"),
     ("4.4", own(Linear(felt=1e-6)), "does what is written change the energy"),

@@ -203,8 +203,11 @@ def diagonal_kept(answer) -> str:
         "positive, whatever the change of the state.",
     )
     chosen = choice(cleared, "abc", '"cleared"')
-    need(chosen != "a", "You have just shown that the energy falls all the same.")
-    need(chosen != "c", "By Hebb's rule it is N/d for every unit, one number in all. What does it do to a walk?")
+    need(
+        chosen != "a",
+        "What does the own vote add to the field of a stored string, along its sign? Does that make it less stable?",
+    )
+    need(chosen != "c", "Turn all units over. What happens to each field, its own vote included?")
     return "With the diagonal each step is safe, and the walk gets stuck early: wrong units hold on to themselves too."
 
 

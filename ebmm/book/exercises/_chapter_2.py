@@ -162,7 +162,7 @@ def _try_apart(apart, delta: float, beta: float) -> None:
         )
     else:
         need(given < close, "It finds two patterns apart below β = 4/δ². Too few steps? Coordinates of the box?")
-    need(abs(given - right) < close, "Above β = 4/δ² the read ends elsewhere: where t = ‖m‖ tanh(β ‖m‖ t).")
+    need(abs(given - right) < close, "Above β = 4/δ² the read ends elsewhere: at y s₁, where y = tanh(β ‖s₁‖² y).")
 
 
 TEMPERATURES = (0.002, 0.05, 0.2)

@@ -57,62 +57,62 @@ def _try_gradient_term(rate: float, dim: int, count: int) -> None:
     )
 
 
-@exercise("3.2", 'a dict with the keys "rates" (a function of d, N and λ that returns three) and "best" (a letter)')
+@exercise("3.2", 'a dict with the keys "rates" (a function of d, N and λ₀ that returns three) and "best" (a letter)')
 def decay(answer) -> str:
     rates, best = parts(answer, "rates", "best")
     function(rates, '"rates"')
-    for dim, count, weight in ((64, 16, 0.05), (40, 5, 0.5)):
-        three = numbers(rates(dim, count, weight), 3, 'What "rates" returns')
+    for dim, count, decayed in ((64, 16, 0.05), (40, 5, 0.5)):
+        three = numbers(rates(dim, count, decayed), 3, 'What "rates" returns')
         need(min(three) > 0, "Rates must be above zero, all three.")
         need(
             math.isclose(three[0], 16 * three[1], rel_tol=0.02),
             f"With d = {dim}, N = {count} it would end at (3.10) with another ω. By (3.8), which two rates "
             "decide on it, for c = 0?",
         )
-        _try_end(three, dim, count, weight)
+        _try_end(three, dim, count, decayed)
 
     letter = choice(best, "abc", '"best"')
     need(letter != "a", "Look at your curve again, at its left end and to the right of it.")
-    need(letter != "b", "A large λ is Hebb's end of the curve.")
+    need(letter != "c", "A large λ₀ is Hebb's end of the curve.")
     return "A little decay leaves the directions unwritten that few patterns share, and with them some of the noise."
 
 
-def _try_end(rates: list[float], dim: int, count: int, weight: float) -> None:
+def _try_end(rates: list[float], dim: int, count: int, lambda_0: float) -> None:
     """Where 300 steps with these rates end."""
     patterns = RandomBits(dim)(count, seeded(3))
     X = 2 * patterns - 1
     written = _written(rates, patterns)
     values, directions = torch.linalg.eigh(X @ X.T / dim)
     directions = X.T @ directions / (dim * values).sqrt()  # of XᵀX/d, those with these eigenvalues
-    m = (directions * (written @ directions)).sum(0)
-    case = f"d = {dim}, N = {count}, λ = {weight:g}"
+    nu = (directions * (written @ directions)).sum(0)
+    case = f"d = {dim}, N = {count}, λ₀ = {lambda_0:g}"
 
     need(
         written.isfinite().all() and written.norm() < 100,
         f"With {case} the steps grow without end: too large for the steepest direction. Take all three rates smaller, "
         "in the same ratio.",
     )
-    need(m.min() > 0.02, f"With {case} the slowest direction is hardly written after 300 steps. Take larger rates.")
-    # (3.10) is ν = ω λᵢ / (λᵢ + λ) along each direction: 1/ν is a straight line over 1/λᵢ.
+    need(nu.min() > 0.02, f"With {case} the slowest direction is hardly written after 300 steps. Take larger rates.")
+    # (3.10) is ν = ω λᵢ / (λᵢ + λ₀) along each direction: 1/ν is a straight line over 1/λᵢ.
     line = torch.stack([torch.ones(count), 1 / values], 1)
-    fit = torch.linalg.lstsq(line, 1 / m[:, None]).solution
+    fit = torch.linalg.lstsq(line, 1 / nu[:, None]).solution
     need(
-        torch.allclose(line @ fit, 1 / m[:, None], rtol=0.02),
+        torch.allclose(line @ fit, 1 / nu[:, None], rtol=0.02),
         f"With {case} it has not come to rest after 300 steps. Take all three rates larger, in the same ratio.",
     )
     found = (fit[1] / fit[0]).item()
-    need(found > 0.02 * weight, f"With {case} it ends at the projection: the decay is not felt.")
-    ratio = found / weight
-    _avoid_factor(ratio, 2, f"With {case} λ comes out wrong by a factor of 2. What is the slope of ‖M‖² in M?")
+    need(found > 0.02 * lambda_0, f"With {case} it ends at the projection: the decay is not felt.")
+    ratio = found / lambda_0
+    _avoid_factor(ratio, 2, f"With {case} λ₀ comes out wrong by a factor of 2. What is the slope of ‖M‖² in M?")
     _avoid_factor(
         ratio,
         dim / count,
-        f"With {case} λ comes out wrong by a factor of d/N. It stands beside XᵀX/d in (3.10), and a step takes the "
+        f"With {case} λ₀ comes out wrong by a factor of d/N. It stands beside XᵀX/d in (3.10), and a step takes the "
         "mean of N patterns.",
     )
     need(
         math.isclose(ratio, 1, rel_tol=0.02),
-        f"With {case} it ends at (3.10), but with a λ that is too {'large' if ratio > 1 else 'small'}. At rest a step "
+        f"With {case} it ends at (3.10), but with a λ₀ that is too {'large' if ratio > 1 else 'small'}. At rest a step "
         "of (3.8) and one of the decay add up to nothing: solve that for M.",
     )
 
@@ -143,8 +143,8 @@ def storkeys_rate(answer) -> str:
                 1 / dim,
                 "A factor is missing. The energy (3.2) has one of its own, and a gradient made symmetric is halved.",
             ),
-            (1 / (4 * dim), "That is the rate times α. Which is the rate of the whole loss?"),
-            (1 / (8 * dim), "Compare the products s sᵀ first, they alone tell the rate. Then see that α fits."),
+            (1 / (4 * dim), "That is the rate times α₂. Which is the rate of the whole loss?"),
+            (1 / (8 * dim), "Compare the products s sᵀ first, they alone tell the rate. Then see that α₂ fits."),
             (8 / dim, "From the products s hᵀ you get that only if ∇ₓ were ∇ₛ. But s = 2x − 1."),
         )
         need(
@@ -159,11 +159,11 @@ def acceleration(answer) -> str:
     steps, one = parts(answer, "steps", "one step")
     function(steps, '"steps"')
     conditions = (30, 100, 300, 1000)
-    given = [number(steps(q), 'What "steps" returns') for q in conditions]
+    given = [number(steps(chi), 'What "steps" returns') for chi in conditions]
     need(all(count == round(count) and count >= 1 for count in given), "Steps are whole numbers, at least 1.")
 
     def same(**setting) -> bool:
-        return all(abs(_steps(q, **setting) - count) <= 1 for q, count in zip(conditions, given, strict=True))
+        return all(abs(_steps(chi, **setting) - count) <= 1 for chi, count in zip(conditions, given, strict=True))
 
     for setting, mistake in (
         ({"a": _plain, "mu": _none}, "That is (3.9), the steps without momentum."),
@@ -183,44 +183,44 @@ def acceleration(answer) -> str:
     need(slope > 0.2, f"Your steps grow as χ to the power {slope:.2f}: such steps know C. Use the momentum alone.")
     need(slope < 0.8, f"Your steps grow as χ to the power {slope:.2f}, as they do without momentum. Check a and μ.")
     need(
-        all(abs(_steps(q) - count) <= 2 + 0.05 * count for q, count in zip(conditions, given, strict=True)),
+        all(abs(_steps(chi) - count) <= 2 + 0.05 * count for chi, count in zip(conditions, given, strict=True)),
         "They grow as they should, but are too many or too few. Start from M = 0 with no momentum yet, and count until "
         "1 % of the distance to the end is left, with eigenvalues between 1 and χ.",
     )
 
     letter = choice(one, "abc", '"one step"')
     need(
-        letter != "a",
+        letter != "b",
         "One number for all directions: by (3.7), what does it leave of the direction with the smallest eigenvalue?",
     )
-    need(letter != "b", "It can be done, at a price: what if each direction had its own rate?")
+    need(letter != "c", "It can be done, at a price: what if each direction had its own rate?")
     return "Momentum takes the root of the condition number. One step takes the inverse of C, and who knows C?"
 
 
-def _polyak(q: float) -> float:
-    return 4 / (math.sqrt(q) + 1) ** 2
+def _polyak(chi: float) -> float:
+    return 4 / (math.sqrt(chi) + 1) ** 2
 
 
-def _plain(q: float) -> float:
-    return 2 / (1 + q)
+def _plain(chi: float) -> float:
+    return 2 / (1 + chi)
 
 
-def _root(q: float) -> float:
-    return (math.sqrt(q) - 1) / (math.sqrt(q) + 1)
+def _root(chi: float) -> float:
+    return (math.sqrt(chi) - 1) / (math.sqrt(chi) + 1)
 
 
-def _square(q: float) -> float:
-    return _root(q) ** 2
+def _square(chi: float) -> float:
+    return _root(chi) ** 2
 
 
-def _none(q: float) -> float:
+def _none(chi: float) -> float:
     return 0.0
 
 
-def _steps(q: float, a=_polyak, mu=_square, left: float = 0.01) -> int:
-    """Until so much of the distance is left, by a(q) and μ(q). Each direction is followed by its 1 − m, from 1 to 0."""
-    values = torch.logspace(0, math.log10(q), 50, dtype=torch.double)
-    rate, momentum, count = a(q), mu(q), 0
+def _steps(chi: float, a=_polyak, mu=_square, left: float = 0.01) -> int:
+    """Until so much of the distance is left, by a(χ) and μ(χ). Each direction is followed by its 1 − ν, from 1 to 0."""
+    values = torch.logspace(0, math.log10(chi), 50, dtype=torch.double)
+    rate, momentum, count = a(chi), mu(chi), 0
     gap = before = torch.ones_like(values)
     while gap.norm() > left * math.sqrt(50):
         gap, before, count = gap - rate * values * gap + momentum * (gap - before), gap, count + 1
