@@ -2,6 +2,7 @@
 
 from ebmm import baselines, coders, datasets, energies, experiments, layers, tasks
 from ebmm._repository import VERSION
+from ebmm.bank import MemoryBank, read_in_parts
 from ebmm.dense import DenseMemory
 from ebmm.evaluation import evaluate
 from ebmm.gradients import check_gradients
@@ -21,6 +22,7 @@ __all__ = [
     "History",
     "Hopfield",
     "Memory",
+    "MemoryBank",
     "Task",
     "TrainingError",
     "baselines",
@@ -32,5 +34,6 @@ __all__ = [
     "experiments",
     "fit",
     "layers",
+    "read_in_parts",
     "tasks",
 ]

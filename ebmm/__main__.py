@@ -18,8 +18,22 @@ from ebmm.training import TrainingError
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m ebmm", description="Train and evaluate the book's experiments.")
-    commands = parser.add_subparsers(dest="command", required=True)
+    given = parser().parse_args(arguments)
+    try:
+        {"list": _list, "train": _train, "evaluate": _evaluate, "course": _course}[given.command](given)
+    except (ValueError, OSError, ImportError, TrainingError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"interrupted: {_kept(given)}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    whole = argparse.ArgumentParser(prog="python -m ebmm", description="Train and evaluate the book's experiments.")
+    commands = whole.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="list experiments and their models")
 
     train = commands.add_parser("train", help="train a model; the same command resumes an interrupted run")
@@ -54,17 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     course.add_argument("--without-solutions", action="store_true", help="an empty answer instead of each solution")
     course.add_argument("--figures", action="store_true", help="run the chapters and write their figures instead")
     course.add_argument("--fast", action="store_true", help="with --figures: compute less")
-
-    given = parser.parse_args(arguments)
-    try:
-        {"list": _list, "train": _train, "evaluate": _evaluate, "course": _course}[given.command](given)
-    except (ValueError, OSError, ImportError, TrainingError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print(f"interrupted: {_kept(given)}", file=sys.stderr)
-        return 130
-    return 0
+    return whole
 
 
 def _kept(given: argparse.Namespace) -> str:

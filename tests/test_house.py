@@ -21,7 +21,7 @@ _repository
 descent files given metrics recompute slopes steady
 memory machine muon
 layers coders
-misfit
+misfit bank
 network energies hopfield dense tasks datasets baselines results
 trial
 model
