@@ -1,0 +1,93 @@
+"""How good a memory is after so many minutes of training: every contestant that learns, on one core.
+
+    python tools/quality.py redrawn-64-16 --minutes 1 10 60
+
+Each is trained anew for the experiment's own task, in as many updates as fit into the minutes: its schedule ends
+with them, and then evaluated as in the contest. Minutes are those of the processor, which a busy machine does not
+stretch. Rows go to OUT/minutes-M.json; those that are there are not made again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import shlex
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import ebmm
+from ebmm.experiments import EXPERIMENTS
+from ebmm.results import check_results, load_results, save_results
+
+TRIED = (10, 40)  # updates from which the cost of one is told
+
+
+def cost_of_an_update(model: torch.nn.Module, task: ebmm.Task, settings: dict[str, Any]) -> float:
+    """Seconds of the processor, without what a training costs once."""
+    spent = []
+    for steps in TRIED:
+        start = time.process_time()
+        ebmm.fit(copy.deepcopy(model), task, **settings | {"steps": steps})
+        spent.append(time.process_time() - start)
+    return (spent[1] - spent[0]) / (TRIED[1] - TRIED[0])
+
+
+def row_of(name: str, contestant: str, minutes: float, memories: int, seed: int, checkpoint: Path) -> dict[str, Any]:
+    """Train and evaluate one."""
+    experiment = EXPERIMENTS[name]
+    chosen = experiment.contestants[contestant]
+    torch.manual_seed(seed)
+    model = chosen.build()
+    settings = chosen.training | {"seed": seed, "device": "cpu", "progress": False}
+    steps = max(TRIED[0], round(60 * minutes / cost_of_an_update(model, experiment.task, settings)))
+    start = time.process_time()
+    history = ebmm.fit(model, experiment.task, **settings | {"steps": steps, "checkpoint": checkpoint})
+    spent = time.process_time() - start
+    checkpoint.unlink()
+    return {
+        "experiment": name,
+        "model": contestant,
+        **ebmm.evaluate(model, experiment.task, memories, seed=1),
+        "training": {
+            "minutes": round(spent / 60, 2),
+            "steps": steps,
+            "skipped": history.skipped,
+            "returns": history.returns,
+            "seed": seed,
+            "settings": chosen.training,
+        },
+        "command": f"python {shlex.join(sys.argv)}",
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("name", help="an experiment with strings")
+    parser.add_argument("--minutes", type=float, nargs="+", default=[1.0, 10.0])
+    parser.add_argument("--models", nargs="*", help="default: all that learn")
+    parser.add_argument("--memories", type=int, default=1000, help="that each is evaluated on")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=Path("data/results"))
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    contestants = EXPERIMENTS[given.name].contestants
+    models = given.models or [model for model, chosen in contestants.items() if chosen.training]
+    for minutes in given.minutes:
+        out = given.out / f"minutes-{minutes:g}.json"
+        check_results(out)
+        for model in models:
+            there = load_results(out) if out.exists() else []
+            if any((row["experiment"], row["model"]) == (given.name, model) for row in there):
+                continue
+            checkpoint = out.with_name(f".{given.name}-{model}-{minutes:g}.training")
+            row = row_of(given.name, model, minutes, given.memories, given.seed, checkpoint)
+            save_results([row], out)
+            print(f"{model:<22} {row['training']['steps']:>6} updates {row['mean']:7.3f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
