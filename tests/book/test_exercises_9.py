@@ -13,9 +13,8 @@ STEP = {
     "limit": lambda k: (2 / (k @ k)).item(),
     "harm": lambda m, error: abs(m) * error,
 }
-TERMS = {
-    "eta_1": lambda eta, a: eta,
-    "eta_3": lambda eta, a: a / 2,
+REST = {
+    "share": lambda eta, a, mu: eta / (eta + a * (1 - mu)),
     "length": lambda eta, mu, g: eta * g / (1 - mu),
     "half life": lambda a: math.log(2) / -math.log(1 - a),
 }
@@ -55,7 +54,7 @@ class Squares(nn.Module):
 RIGHT = [
     ("9.1", HEBB),
     ("9.2", STEP),
-    ("9.3", TERMS),
+    ("9.3", REST),
     ("9.4", STORAGE),
     ("9.5", Squares()),
 ]
@@ -78,13 +77,13 @@ WRONG = [
     ("9.2", STEP | {"harm": lambda m, error: m * m * error}, "once, not twice"),
     ("9.2", STEP | {"harm": lambda m, error: error}, "as far as it overlaps"),
     ("9.2", STEP | {"harm": lambda m, error: 0}, "what does the old key read"),
-    ("9.3", TERMS | {"eta_1": lambda eta, a: 1}, "before the slope of E"),
-    ("9.3", TERMS | {"eta_3": lambda eta, a: a}, "factor 2"),
-    ("9.3", TERMS | {"eta_3": lambda eta, a: a * eta}, "its own rate"),
-    ("9.3", TERMS | {"eta_3": lambda eta, a: 1 - a}, "do to M"),
-    ("9.3", TERMS | {"length": lambda eta, mu, g: eta * g}, "the first step"),
-    ("9.3", TERMS | {"length": lambda eta, mu, g: g / (1 - mu)}, "come to rest"),
-    ("9.3", TERMS | {"half life": lambda a: 0.5 / a}, "is left"),
+    ("9.3", REST | {"share": lambda eta, a, mu: 1}, "must make up for it"),
+    ("9.3", REST | {"share": lambda eta, a, mu: eta / (eta + a)}, "without momentum"),
+    ("9.3", REST | {"share": lambda eta, a, mu: a * (1 - mu) / (eta + a * (1 - mu))}, "that is missing"),
+    ("9.3", REST | {"share": lambda eta, a, mu: 1 - a}, "equals what decays"),
+    ("9.3", REST | {"length": lambda eta, mu, g: eta * g}, "the first step"),
+    ("9.3", REST | {"length": lambda eta, mu, g: g / (1 - mu)}, "come to rest"),
+    ("9.3", REST | {"half life": lambda a: 0.5 / a}, "is left"),
     ("9.4", STORAGE | {"pair": lambda N: 2 * math.sin(math.pi / N)}, "their distance"),
     ("9.4", STORAGE | {"pair": lambda N: math.sin(math.pi / N) ** 2}, "That is σ²"),
     ("9.4", STORAGE | {"pair": lambda N: 2 * math.pi / N}, "along the circle"),
@@ -100,7 +99,7 @@ WRONG = [
 SECRET = {
     "9.1": r"tril|N ?/ ?d",
     "9.2": r"[12] ?/ ?\(?k",
-    "9.3": r"a ?/ ?2|/ ?\(1",
+    "9.3": r"eta ?/ ?\(|/ ?\(1",
     "9.4": r"sin",
     "9.5": None,
 }

@@ -72,20 +72,24 @@ def one_exact_step(answer) -> str:
     return "Exact for the newest, and a little wrong for all others: recency is built into the delta rule."
 
 
-@exercise("9.3", 'a dict with the keys "eta_1", "eta_3", "length" and "half life", four functions')
-def titans_terms(answer) -> str:
-    first, third, length, half = functions(answer, "eta_1", "eta_3", "length", "half life")
-    for eta, a, mu, slope in ((0.4, 0.02, 0.9, 1.5), (0.1, 0.2, 0.5, 3.0)):
-        need(_close(number(first(eta, a), '"eta_1"'), eta), '"eta_1": which factor stands before the slope of E?')
-        found = number(third(eta, a), '"eta_3"')
-        avoid(found, (a, "The slope of a square has a factor 2."), (a * eta, "In (4.3) each term has its own rate."))
-        need(_close(found, a / 2), '"eta_3": what does a step down η₃‖M‖² do to M?')
+@exercise("9.3", 'a dict with the keys "share", "length" and "half life", three functions')
+def where_writing_rests(answer) -> str:
+    share, length, half = functions(answer, "share", "length", "half life")
+    for eta, a, mu, slope in ((0.4, 0.02, 0.9, 1.5), (0.1, 0.3, 0.5, 3.0)):
+        found = number(share(eta, a, mu), 'What "share" returns')
+        for wrong, reason in (
+            (1.0, "Each write also lets go of a share a. What is written at rest must make up for it."),
+            (eta / (eta + a), "That is without momentum. Which step does it make of a constant error?"),
+            (a * (1 - mu) / (eta + a * (1 - mu)), "That is the share that is missing."),
+        ):
+            need(not _close(found, wrong), f'"share": {reason}')
+        need(_close(found, eta / (eta + a * (1 - mu))), '"share": at rest, what is written equals what decays.')
         found = number(length(eta, mu, slope), 'What "length" returns')
         avoid(found, (eta * slope, "That is the first step. Momentum adds up what came before."))
         need(_close(found, eta * slope / (1 - mu)), '"length": where does G ← μ G + η g come to rest?')
         found = number(half(a), 'What "half life" returns')
         need(_close(found, math.log(0.5) / math.log(1 - a), 0.05), '"half life": after k steps, (1 - a)^k is left.')
-    return "Decay is a term of the paper's writing loss; momentum is a second memory, of slopes."
+    return "Decay keeps a memory from ever holding a pair fully; momentum makes the step longer, and the loss smaller."
 
 
 @exercise("9.4", 'a dict with the keys "pair", a function of N, and "recalls", a function of N and σ')
@@ -122,9 +126,9 @@ def own_fast_loop(answer) -> str:
     need(floats <= MOST, f"Its memory holds {floats} floats; {MOST} are allowed.")
     wrong = ((read > 0) != (v > 0)).float().mean().item()
     need(wrong < 0.4, f"{wrong:.0%} of the signs are wrong, which is near chance. Is it trained?")
-    delta = _delta_rule(k, v, q)
-    beside = "fewer than" if wrong < delta else "not yet fewer than"
-    return f"{wrong:.1%} of the signs are wrong, {beside} the delta rule leaves untrained, {delta:.1%}."
+    best = _least_squares(k, v, q)
+    beside = "fewer than" if wrong < best else "not yet fewer than"
+    return f"{wrong:.1%} of the signs are wrong, {beside} least squares leaves, {best:.1%}."
 
 
 def _held(memory: Any) -> int:
@@ -132,8 +136,7 @@ def _held(memory: Any) -> int:
     return sum(held[0].numel() for held in tensors)
 
 
-def _delta_rule(k: Tensor, v: Tensor, q: Tensor) -> float:
-    M = k.new_zeros(len(k), DIM, DIM)
-    for kn, vn in zip(k.unbind(1), v.unbind(1), strict=True):
-        M = M + 0.7 * (vn - (M @ kn[..., None])[..., 0])[..., None] * kn[:, None]
-    return ((q @ M.mT > 0) != (v > 0)).float().mean().item()
+def _least_squares(k: Tensor, v: Tensor, q: Tensor, overlap: float = 0.7) -> float:
+    spread = PAIRS / DIM * (1 - overlap**2) * torch.eye(DIM)
+    M = torch.linalg.solve(overlap**2 * k.mT @ k + spread, k.mT @ v)
+    return ((q @ M > 0) != (v > 0)).float().mean().item()
