@@ -20,10 +20,20 @@ def known(factor=1.0):
 
 
 KNOWN = {"known": known(), "times": known()(1000, 0.99) / 138}
+
+
+def load_of(margin):
+    normal = NormalDist()
+    return 1 / ((1 + margin**2) * normal.cdf(margin) + margin * normal.pdf(margin))
+
+
+def margin(m, p):
+    return inverse(1 - p) * math.sqrt(1 - m * m) / m
+
+
 CAPACITY = {
-    "load": lambda m, p: (m / inverse(1 - p)) ** 2,
-    "symmetric": lambda d: 4 * d / (d + 1),
-    "free": lambda d: 2,
+    "hebb": lambda m, p: (m / inverse(1 - p)) ** 2,
+    "margins": lambda m, p: load_of(margin(m, p)),
 }
 DECAY = {
     "ratio": lambda a, k, d: (1 - a) ** k * math.sqrt(d * (1 - (1 - a) ** 2)),
@@ -73,13 +83,13 @@ WRONG = [
     ("8.1", KNOWN | {"known": lambda d, A: d / (2 * inverse(A))}, "holds √N"),
     ("8.1", KNOWN | {"known": lambda d, A: 0.138 * d}, "solve (8.1)"),
     ("8.1", KNOWN | {"times": 46195}, "divide what your function gives"),
-    ("8.2", CAPACITY | {"load": lambda m, p: (1 / inverse(1 - p)) ** 2}, "a signal of m"),
-    ("8.2", CAPACITY | {"load": lambda m, p: m / inverse(1 - p)}, "Its variance is the load"),
-    ("8.2", CAPACITY | {"load": lambda m, p: 0.138}, "signal over the spread"),
-    ("8.2", CAPACITY | {"symmetric": lambda d: 2}, "half as many floats"),
-    ("8.2", CAPACITY | {"symmetric": lambda d: 4 * d / (d - 1)}, "The diagonal counts"),
-    ("8.2", CAPACITY | {"symmetric": lambda d: d}, "patterns times bits"),
-    ("8.2", CAPACITY | {"free": lambda d: 4}, "d² floats"),
+    ("8.2", CAPACITY | {"hebb": lambda m, p: (1 / inverse(1 - p)) ** 2}, "a signal of m"),
+    ("8.2", CAPACITY | {"hebb": lambda m, p: m / inverse(1 - p)}, "Its variance is the load"),
+    ("8.2", CAPACITY | {"hebb": lambda m, p: 0.138}, "signal over the spread"),
+    ("8.2", CAPACITY | {"margins": margin}, "Which load allows it"),
+    ("8.2", CAPACITY | {"margins": lambda m, p: 1 / load_of(margin(m, p))}, "one over the load"),
+    ("8.2", CAPACITY | {"margins": lambda m, p: load_of(inverse(1 - p) / m)}, "noise of variance"),
+    ("8.2", CAPACITY | {"margins": lambda m, p: 2}, "which margin does"),
     ("8.3", DECAY | {"ratio": lambda a, k, d: math.sqrt(2 * a * d)}, "decays, too"),
     ("8.3", DECAY | {"ratio": lambda a, k, d: math.exp(-a * k) * math.sqrt(a * d)}, "square of (1 - a)"),
     ("8.3", DECAY | {"ratio": lambda a, k, d: math.exp(-a * k) * 2 * a * d}, "not by its spread"),
@@ -98,7 +108,7 @@ WRONG = [
 
 SECRET = {
     "8.1": r"46195|335",
-    "8.2": r"4 ?\* ?d|\(d \+ 1\)\)",
+    "8.2": r"inv_cdf|Φ⁻¹|m / ",
     "8.3": r"ln|log|exp|√|\be\b c",
     "8.4": None,
     "8.5": None,

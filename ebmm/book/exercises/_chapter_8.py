@@ -49,31 +49,35 @@ def _known(dim: float, area: float) -> float:
     return (dim / (2 * NORMAL.inv_cdf(area))) ** 2
 
 
-@exercise("8.2", 'a dict with the keys "load", a function of m and p, "symmetric" and "free", functions of d')
+@exercise("8.2", 'a dict with the keys "hebb" and "margins", functions of m and p')
 def derived_capacity(answer) -> str:
-    load, symmetric, free = functions(answer, "load", "symmetric", "free")
+    hebb, margins = functions(answer, "hebb", "margins")
     for overlap, share in ((0.8, 0.01), (0.5, 0.1)):
-        found = number(load(overlap, share), 'What "load" returns')
+        found = number(hebb(overlap, share), 'What "hebb" returns')
         right = (overlap / NORMAL.inv_cdf(1 - share)) ** 2
         avoid(
             found,
             (right / overlap**2, "A query of overlap m brings a signal of m, not of 1."),
             (right**0.5, "That is the spread of the crosstalk. Its variance is the load."),
         )
-        need(_close(found, right), '"load": signal over the spread of the crosstalk, and the chance to be below 0.')
-    for dim in (10, 1000):
-        found = number(symmetric(dim), 'What "symmetric" returns')
+        need(_close(found, right), '"hebb": signal over the spread of the crosstalk, and the chance to be below 0.')
+    for overlap, share in ((0.8, 0.01), (0.5, 0.1)):
+        found = number(margins(overlap, share), 'What "margins" returns')
+        best = NORMAL.inv_cdf(1 - share) / overlap
+        margin = best * math.sqrt(1 - overlap**2)
+        right = _load_of(margin)
         avoid(
             found,
-            (2.0, "That is for d² couplings. A symmetric matrix has about half as many floats."),
-            (4 * dim / (dim - 1), "The diagonal counts: d (d + 1) / 2 floats."),
+            (margin, "That is the margin that is needed. Which load allows it?"),
+            (1 / right, "That is one over the load."),
+            (_load_of(best), "A query of overlap m brings noise of variance 1 - m², not of 1."),
         )
-        need(math.isclose(found, 4 * dim / (dim + 1), rel_tol=1e-3), '"symmetric": patterns times bits, by its floats.')
-        need(
-            math.isclose(number(free(dim), 'What "free" returns'), 2, rel_tol=1e-3),
-            '"free": as many patterns, as many bits, and d² floats.',
-        )
-    return "It bounds what is stable. What is recalled from damaged queries is less, and has no such formula."
+        need(_close(found, right), '"margins": which margin does the second formula of (5.8) ask for at m and p?')
+    return "For good queries the largest margins hold far more than Hebb's couplings, for bad ones hardly more."
+
+
+def _load_of(margin: float) -> float:
+    return 1 / ((1 + margin**2) * NORMAL.cdf(margin) + margin * NORMAL.pdf(margin))
 
 
 @exercise(
@@ -140,7 +144,7 @@ def without_a_trace(answer) -> str:
     told = f"{below:.0%} of the strings never written lie below it"
     need(below >= 0.25, f"It is not recalled, but {told}: it is still known. Go on, with small steps.")
     need(below <= 0.75, f"{told}: it is known as missing. Stop sooner, each memory in its own time.")
-    return f"It is not recalled, its neighbours leave {lost:.2f} wrong bits more, and {told}: no trace in the energy."
+    return f"It is not recalled, its neighbours leave {lost:.2f} wrong bits more, and {told}: its energy tells nothing."
 
 
 @exercise("8.5", "a function of a model, memories, queries and answers, that returns a number for each answer")
