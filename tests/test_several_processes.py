@@ -94,9 +94,9 @@ def in_each_process(folder, step):
         torch.save(ends | {"deadly": outcome(model, history)}, folder / f"end-{rank}.pt")
 
 
-def torchrun(*arguments):
-    """Run in two processes; the exit status, what was printed and what was logged."""
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", *map(str, arguments)]
+def torchrun(*arguments, processes=2):
+    """Run in several processes; the exit status, what was printed and what was logged."""
+    command = [sys.executable, "-m", "torch.distributed.run", f"--nproc-per-node={processes}", *map(str, arguments)]
     places = os.pathsep.join([str(Path(ebmm.__file__).parents[1]), os.environ.get("PYTHONPATH", "")])
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
     with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": places}, **pipes) as process:
@@ -158,22 +158,23 @@ def test_a_step_that_is_not_finite_in_one_process_is_skipped_by_both(ends):
         assert sum(map(math.isfinite, losses)) == 19
 
 
-def test_the_command_trains_in_two_processes_with_one_log(tmp_path, capsys):
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_command_trains_in_several_processes_with_one_log(processes, tmp_path, capsys):
     arguments = ["train", "flipped-64-16", "--steps", "4", "--device", "cpu", "--seed", "3", "--out"]
-    status, out, log = torchrun("-m", "ebmm", *arguments, tmp_path / "two.safetensors")
+    status, out, log = torchrun("-m", "ebmm", *arguments, tmp_path / "many.safetensors", processes=processes)
     assert status == 0, log[-3000:]
     assert out.count("4 steps in") == 1 and log.count("0/4 [") == 1 and "Warning" not in log
     assert main([*arguments, str(tmp_path / "one.safetensors")]) == 0
-    one, two = (torch.load(tmp_path / f"{name}.safetensors.training", weights_only=True) for name in ("one", "two"))
-    one, two = ({"model": run["model"], **run["history"]} for run in (one, two))
-    assert_alike(one, two)
-    assert len(two["rows"]) == 4
-    with safe_open(tmp_path / "two.safetensors", framework="pt") as file:
+    one, many = (torch.load(tmp_path / f"{name}.safetensors.training", weights_only=True) for name in ("one", "many"))
+    one, many = ({"model": run["model"], **run["history"]} for run in (one, many))
+    assert_alike(one, many)
+    assert len(many["rows"]) == 4
+    with safe_open(tmp_path / "many.safetensors", framework="pt") as file:
         metadata = json.loads(file.metadata()["training"])
         for name in file.keys():  # noqa: SIM118
             torch.testing.assert_close(file.get_tensor(name).float(), one["model"][name], rtol=1e-2, atol=1e-3)
-    assert metadata["processes"] == 2
-    assert shlex.split(metadata["command"])[:5] == ["torchrun", "--nproc-per-node=2", "-m", "ebmm", "train"]
+    assert metadata["processes"] == processes
+    assert shlex.split(metadata["command"])[:5] == ["torchrun", f"--nproc-per-node={processes}", "-m", "ebmm", "train"]
 
 
 def test_memories_that_cannot_be_shared_equally_are_refused(monkeypatch):
