@@ -68,7 +68,7 @@ def timed(step: Callable[[], float]) -> tuple[float, float]:
 
 
 def peak_bytes() -> int:
-    """The largest memory of this process so far; in ``ru_maxrss`` Linux counts that of the process it came from, too."""
+    """The largest memory of this process so far. (Linux counts in ``ru_maxrss`` what started this process, too.)"""
     status = Path("/proc/self/status")
     if status.exists():
         return 1024 * int(status.read_text().split("VmHWM:")[1].split()[0])

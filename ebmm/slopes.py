@@ -45,12 +45,11 @@ class Recorded:
             for name, weight in weights.items()
         }
         leaves, total = list(weights.values()), energy(x, weights | static).sum()
-        gradient = partial(torch.autograd.grad, create_graph=keep, materialize_grads=True)
-        of_energy = gradient(total, leaves, retain_graph=True)
+        gradient = partial(torch.autograd.grad, materialize_grads=True)
         if not squared:
-            return dict(zip(weights, of_energy, strict=True)), None
-        (slope,) = torch.autograd.grad(total, x, create_graph=True)
-        of_squared = gradient(slope.square().sum(), leaves)
+            return dict(zip(weights, gradient(total, leaves, create_graph=keep), strict=True)), None
+        slope, *of_energy = gradient(total, [x, *leaves], create_graph=True)  # in one pass
+        of_squared = gradient(slope.square().sum(), leaves, create_graph=keep)
         return dict(zip(weights, of_energy, strict=True)), dict(zip(weights, of_squared, strict=True))
 
     def of_points(self, energy: Energy, x: Tensor, weights: Weights, keep: bool) -> Tensor:
