@@ -5,25 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ebmm.layers import MemoryLinear
 from ebmm.memory import check_counts
 
 
-def gated_hops(from_input: Tensor, from_state: Callable[[Tensor], Tensor], hops: int, dim: int) -> Tensor:
+def gated_hops(
+    first: Tensor, following: Callable[[Tensor], Tensor], hops: int, dim: int, of_memory: Tensor | None = None
+) -> Tensor:
     """The last state of ``state ← u · c + (1 − u) · state``, from the state 0.
 
-    ``c = tanh(a)`` is the candidate and ``u = sigmoid(b)`` the gate, ``[a, b] = from_input + from_state(state)``,
-    side by side in dimension ``dim``. The first hop needs no product with the state.
+    ``c = [of_memory, tanh(a)]`` is the candidate, of which a part may be the same at each hop, and ``u = sigmoid(b)``
+    the gate. ``[a, b]``, side by side in dimension ``dim``, is ``first`` at the first hop, which needs no product with
+    the state, and ``following(state)`` at the others.
     """
-    candidate, gate = from_input.chunk(2, dim)
-    state = torch.sigmoid(gate) * torch.tanh(candidate)
+    kept = 0 if of_memory is None else of_memory.shape[dim]
+    width = (first.shape[dim] + kept) // 2
+
+    def candidate_and_gate(parts: Tensor) -> tuple[Tensor, Tensor]:
+        a, b = parts.split([width - kept, width], dim)
+        candidate = torch.tanh(a) if of_memory is None else torch.cat([of_memory, torch.tanh(a)], dim)
+        return candidate, torch.sigmoid(b)
+
+    candidate, gate = candidate_and_gate(first)
+    state = gate * candidate
     for _ in range(hops - 1):
-        candidate, gate = (from_input + from_state(state)).chunk(2, dim)
-        update = torch.sigmoid(gate)
-        state = update * torch.tanh(candidate) + (1 - update) * state
+        candidate, gate = candidate_and_gate(following(state))
+        state = state + gate * (candidate - state)
     return state
 
 
@@ -46,8 +55,12 @@ class GatedHops(nn.Module):
         self.from_input, self.from_state, self.norm, self.hops = from_input, from_state, norm, hops
 
     def forward(self, x: Tensor) -> Tensor:
-        state = gated_hops(self.from_input(x), lambda state: self.from_state(self.norm(state)), self.hops, dim=1)
-        return self.norm(state)
+        from_input = self.from_input(x)
+
+        def following(state: Tensor) -> Tensor:
+            return from_input + self.from_state(self.norm(state))
+
+        return self.norm(gated_hops(from_input, following, self.hops, dim=1))
 
 
 class GatedRNNEnergy(nn.Module):
@@ -85,10 +98,11 @@ class GatedRNNEnergy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1
-        # One product gives [memory(s), static(s), gate(s)]; the memory reads no state.
-        hoisted = torch.cat([self.memory(signs), self.from_pattern(signs)], -1)
+        of_memory = torch.tanh(self.memory(signs))  # it reads no state
+        from_pattern = self.from_pattern(signs.reshape(-1, x.shape[-1]))  # one product gives [static(s), gate(s)]
 
-        def from_state(state: Tensor) -> Tensor:
-            return F.pad(self.from_state(state), (self.memory_features, 0))
+        def following(state: Tensor) -> Tensor:
+            return torch.addmm(from_pattern, state, self.from_state.weight.mT)
 
-        return self.head(gated_hops(hoisted, from_state, self.hops, dim=-1)).squeeze(-1)
+        state = gated_hops(from_pattern, following, self.hops, -1, of_memory.reshape(-1, self.memory_features))
+        return self.head(state).reshape(x.shape[:-1])

@@ -54,7 +54,8 @@ class GatedRecurrent(nn.Module):
         self.from_state = nn.Linear(width, 2 * width, bias=False)
 
     def forward(self, signs: Tensor, answer: Tensor) -> Tensor:
-        return gated_hops(self.from_input(torch.cat([signs, answer], -1)), self.from_state, self.hops, dim=-1)
+        from_input = self.from_input(torch.cat([signs, answer], -1))
+        return gated_hops(from_input, lambda state: from_input + self.from_state(state), self.hops, dim=-1)
 
 
 class BitAttention(nn.Module):
