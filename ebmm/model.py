@@ -184,11 +184,11 @@ class EBMM(nn.Module):
         updated = []
         for name, weight in weights.items():
             energy_rate, gradient_rate, decay_rate = rates[:, self._layer[name]]
-            new = weight - energy_rate * share * of_energy[name]
+            new = torch.addcmul(weight, energy_rate, of_energy[name], value=-share)
             if self.gradient_term:
-                new = new - gradient_rate * share * of_squared[name]
+                new = torch.addcmul(new, gradient_rate, of_squared[name], value=-share)
             if self.decay_term:
-                new = new - decay_rate * 2 * (weight - initial[name])
+                new = torch.addcmul(new, decay_rate, weight - initial[name], value=-2)
             updated.append(new)
         return tuple(updated)
 
