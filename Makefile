@@ -9,6 +9,7 @@
 # TESTS         what `make test` runs, for example TESTS=tests/test_hopfield.py
 # PROCESSES     how many run them side by side, each on one core; 0 runs them in one, as --pdb wants
 # COLAB         what `make colab` is told, for example COLAB=06_characters or COLAB='--list current'
+# BENCH         what `make bench` is told, for example BENCH='--sizes small --forms ours plain jax'
 
 SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
@@ -17,12 +18,15 @@ TORCH_INDEX ?=
 TESTS ?=
 PROCESSES ?= 2
 COLAB ?=
+BENCH ?=
 PORT ?= 8000
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
+BENCH_PIP = $(BENCH_VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 LOCKED_TORCH = $(shell grep '^torch==' requirements.lock)
 NOTEBOOKS = $(wildcard book/*.ipynb)
+BENCH_VENV = .venv-bench
 VENDOR = book/_vendor/fetched
 
 # The kernel "python3" must be this environment's, whatever else is on the path.
@@ -31,13 +35,14 @@ export PYDEVD_DISABLE_FILE_VALIDATION = 1
 # The chapters' tensors are small: on a busy machine more threads only wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install book serve test colab lint format address figures lock hooks clean distclean
+.PHONY: help install book serve test bench colab lint format address figures lock hooks clean distclean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make book       build the book into _build/html'
 	@echo 'make serve      show it at http://127.0.0.1:$(PORT)'
 	@echo 'make test       run all tests'
+	@echo 'make bench      time a training step beside JAX, TorchOpt, higher and plain PyTorch: an hour'
 	@echo 'make colab      run every chapter with the versions that Colab has'
 	@echo 'make lint       check style, types and that notebooks carry no outputs'
 	@echo 'make format     put style and notebooks in order'
@@ -45,13 +50,17 @@ help:
 	@echo 'make figures    compute the pictures of the landing page'
 	@echo 'make lock       choose new exact versions: requirements.lock and environment.yml'
 	@echo 'make hooks      check style at every commit'
-	@echo 'make clean      remove what was built; make distclean removes .venv too'
+	@echo 'make clean      remove what was built; make distclean removes .venv and .venv-bench too'
 
 install: $(VENV)/installed
 
+define python_is_supported
+@test -n "$(PYTHON)" || { echo 'Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.11'; exit 1; }
+@$(PYTHON) -c '$(SUPPORTED)' || { echo '$(PYTHON) is not Python 3.11, 3.12 or 3.13'; exit 1; }
+endef
+
 $(VENV)/locked: requirements.lock
-	@test -n "$(PYTHON)" || { echo 'Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.11'; exit 1; }
-	@$(PYTHON) -c '$(SUPPORTED)' || { echo '$(PYTHON) is not Python 3.11, 3.12 or 3.13'; exit 1; }
+	$(python_is_supported)
 	@echo 'Installing exact versions into $(VENV) with $(PYTHON): minutes, once'
 	$(PYTHON) -m venv --clear $(VENV)
 	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) $(LOCKED_TORCH))
@@ -81,6 +90,17 @@ serve: $(VENV)/installed _build/html/index.html
 test: $(VENV)/installed $(VENDOR)
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) $(TESTS)
 
+$(BENCH_VENV)/installed: benchmarks/requirements.txt requirements.lock
+	$(python_is_supported)
+	@echo 'Installing JAX, TorchOpt and higher into $(BENCH_VENV) with $(PYTHON): minutes, once'
+	$(PYTHON) -m venv --clear $(BENCH_VENV)
+	$(if $(TORCH_INDEX),$(BENCH_PIP) --index-url $(TORCH_INDEX) $(LOCKED_TORCH))
+	$(BENCH_PIP) --requirement $<
+	@touch $@
+
+bench: $(BENCH_VENV)/installed
+	$(BENCH_VENV)/bin/python -m benchmarks.run $(BENCH)
+
 colab: $(VENV)/installed
 	$(BIN)/python tools/try_colab.py $(COLAB)
 
@@ -109,7 +129,7 @@ hooks: $(VENV)/installed
 
 clean:
 	rm -rf _build build book/_vendor tests/_vendor .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
-	find ebmm tests tools book -name __pycache__ -type d -prune -exec rm -rf {} +
+	find ebmm tests tools book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV)
+	rm -rf $(VENV) $(BENCH_VENV)

@@ -40,4 +40,4 @@ def numbers(name: str) -> Arrays:
     form = build(name, TINY, "float64")
     loss, gradients = form.evaluate()
     losses = [form.step() for _ in range(UPDATES)]
-    return {"the loss": np.array(loss), "the losses of the first updates": np.array(losses), **gradients}
+    return {"the loss": np.array(loss), **gradients, "the losses of the first updates": np.array(losses)}

@@ -160,6 +160,7 @@ def test_make_knows_the_documented_targets():
     targets = [
         "book",
         "test",
+        "bench",
         "colab",
         "serve",
         "lint",

@@ -545,7 +545,7 @@ def test_the_three_rules_run_freely_are_worse(rule, low, high):
 
 def test_shipped_results_and_checkpoints_belong_to_experiments():
     folder = data_path("digits.npz").parent
-    names = sorted((folder / "results").glob("*.json"))
+    names = sorted(path for path in (folder / "results").glob("*.json") if path.stem != "speed")
     assert names
     for path in names:
         for row in load_results(path):

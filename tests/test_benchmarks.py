@@ -1,0 +1,104 @@
+"""The forms that `make bench` times agree, and it says so when they do not."""
+
+import json
+import sys
+from itertools import pairwise
+
+import pytest
+import torch
+
+from benchmarks import agreement, formula, run
+from benchmarks.problem import TINY, draw
+
+HERE = ["ours", "plain", "loop"]  # what needs nothing but PyTorch, and no compiler
+
+
+@pytest.mark.slow
+def test_all_forms_are_timed_in_turn_and_a_missing_library_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "jax", None)
+    monkeypatch.delitem(sys.modules, "benchmarks.jax_vmap", raising=False)
+    out = tmp_path / "speed.json"
+    rows = run.main(["--quick", "--forms", "ours", "plain", "jax", "--out", str(out)])
+    said = capsys.readouterr().out
+    assert "jax: left out, jax is not here" in said and "ours, plain agree in float64" in said
+    assert [row["model"] for row in rows] == ["ours", "plain"]
+    for row in rows:
+        assert row["seconds"] > 0 and row["steps"] >= 4 and row["peak bytes"] > 2**24
+        assert row["operations"] > 5e4 and 0 < row["share of matmul peak"] < 1
+        ratio = row["ratio to plain"]
+        assert ratio["min"] <= ratio["median"] <= ratio["max"]
+    assert rows[1]["ratio to plain"] == {"median": 1, "min": 1, "max": 1}
+    saved = {row["model"]: row for row in json.loads(out.read_text())}
+    assert saved.keys() == {"ours", "plain"}
+    assert saved["ours"]["seconds"] == rows[0]["seconds"] and saved["ours"]["seed"] == 0
+    assert "--quick" in saved["ours"]["command"] and saved["ours"]["versions"]["torch"] == torch.__version__
+
+
+def test_forms_agree():
+    assert agreement.check_agreement(HERE) < 1e-12
+
+
+def test_the_agreement_is_of_a_problem_where_all_terms_and_parameters_count():
+    loss = agreement.numbers("plain")["the loss"]
+    parameters, *_ = draw(TINY)
+    gradients = {name: abs(agreement.numbers("plain")[name]).max() for name in parameters}
+    assert gradients.pop("head.bias") == 0  # it moves no slope
+    assert min(gradients.values()) > 1e-6 * loss
+
+
+def one_leaf_for_all_steps(energy, x, weight, bias):
+    """The trap: later slopes in x differentiate through the writes before."""
+    slope, *of_energy = torch.autograd.grad(
+        energy(x.requires_grad_(), weight, bias), (x, weight, bias), create_graph=True
+    )
+    return tuple(of_energy), torch.autograd.grad(slope.square().sum(), (weight, bias), create_graph=True)
+
+
+def constant_slopes(energy, x, weight, bias, whole=formula.recorded_slopes):
+    """The right loss, and a gradient that does not pass through the written slopes."""
+    return [[slope.detach() for slope in pair] for pair in whole(energy, x, weight, bias)]
+
+
+@pytest.mark.parametrize(
+    ("name", "broken", "where"),
+    [
+        ("recorded_slopes", one_leaf_for_all_steps, "the loss"),
+        ("recorded_slopes", constant_slopes, "memory.weight"),
+        ("write_rates", lambda p: 1.001 * torch.nn.functional.softplus(p["raw_write_rates"])[..., 0], "the loss"),
+    ],
+)
+def test_a_broken_form_is_found(name, broken, where, monkeypatch):
+    monkeypatch.setattr(formula, name, broken)
+    with pytest.raises(ValueError, match=f"plain and ours differ in {where}"):
+        agreement.check_agreement(HERE)
+
+
+def visits(seconds):
+    return [{"seconds": one, "steps": 3, "bytes": 2**26} for one in seconds]
+
+
+def started(first=1.0, loss=2.0):
+    return {"first": first, "loss": loss, "bytes_before": 2**25}
+
+
+def test_ratios_are_those_of_one_round_and_compiling_pays_after_its_seconds_are_saved():
+    found = {
+        "ours": (started(), visits([4.0, 2.0, 6.0])),
+        "plain": (started(), visits([2.0, 2.0, 5.0])),
+        "ours compiled": (started(first=100.0), visits([1.0, 1.0, 4.0])),
+        "plain compiled": (started(first=100.0), visits([3.0, 3.0, 3.0])),
+        "product": (started(), visits([1.0, 1.0, 1.0])),
+    }
+    ours, plain, compiled, slower = run.rows_of("tiny", found)
+    assert ours["ratio to plain"] == {"median": 1.2, "min": 1.0, "max": 2.0}
+    assert compiled["pays after steps"] == 34 and compiled["instead of"] == "ours"
+    assert slower["pays after steps"] is None and "pays after steps" not in plain
+    lines = run.table([ours, plain, compiled, slower]).splitlines()
+    assert "after 34 steps" in lines[3] and "never" in lines[4]
+    assert all(len(line) == len(other) for line, other in pairwise(lines))
+
+
+def test_another_loss_in_float32_stops_it():
+    found = {name: (started(), visits([1.0])) for name in ("plain", "product")}
+    with pytest.raises(ValueError, match="loop has the loss 2.1 in float32"):
+        run.rows_of("tiny", {**found, "loop": (started(loss=2.1), visits([1.0]))})
