@@ -7,8 +7,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from benchmarks import agreement, formula, run
+from benchmarks import agreement, curves, formula, run
 from benchmarks.problem import TINY, draw
+from tools.time_gpu import Operations
 
 HERE = ["ours", "plain", "loop"]  # what needs nothing but PyTorch, and no compiler
 
@@ -102,3 +103,25 @@ def test_another_loss_in_float32_stops_it():
     found = {name: (started(), visits([1.0])) for name in ("plain", "product")}
     with pytest.raises(ValueError, match="loop has the loss 2.1 in float32"):
         run.rows_of("tiny", {**found, "loop": (started(loss=2.1), visits([1.0]))})
+
+
+@pytest.mark.parametrize("grown", [{}, {"B": 3}, {"N": 5}, {"T": 2}, {"K": 4}, {"d": 12}])
+def test_the_formula_of_products_is_what_is_counted(grown):
+    sizes = {"B": 1, "N": 2, "T": 1, "K": 1, "d": 8} | grown
+    step = curves.Step(**sizes, recompute=False)
+    step()  # the first use tries the energy
+    with Operations() as counted:
+        step()
+    assert counted.total == 2 * sizes["B"] * curves.products(**sizes)
+
+
+def test_costs_are_measured_and_recomputing_takes_less_room(tmp_path, monkeypatch):
+    monkeypatch.setattr(curves, "SECONDS", 0.0)
+    monkeypatch.setattr(curves, "GROWN", {"B": (1, 2)})
+    monkeypatch.setattr(curves, "HELD", (16,))
+    monkeypatch.setattr(sys, "argv", ["curves", "--out", str(tmp_path / "costs.json")])
+    curves.main()
+    rows = {row["model"]: row for row in json.loads((tmp_path / "costs.json").read_text())}
+    assert rows.keys() == {"B = 1", "B = 2", "room of 16, kept", "room of 16, recomputed"}
+    assert 0 < rows["B = 1"]["seconds"] < 60
+    assert rows["room of 16, recomputed"]["bytes"] < 0.7 * rows["room of 16, kept"]["bytes"]
