@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
+from benchmarks.forms import FORMS
+
 ROOT = Path(__file__).resolve().parent.parent
 ONE_THREAD = {
     "OMP_NUM_THREADS": "1",
@@ -28,7 +30,7 @@ class Worker:
         command = [sys.executable, "-m", "benchmarks.worker", form, size]
         command += [] if core is None else ["--core", str(core)]
         # With a cache of its own, the first step is one that nothing was compiled before.
-        environment = os.environ | ONE_THREAD | {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/{form}"}
+        environment = os.environ | ONE_THREAD | {"TORCHINDUCTOR_CACHE_DIR": f"{cache}/{FORMS.get(form, form)}"}
         self.form = form
         self.process = subprocess.Popen(
             command, cwd=ROOT, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
