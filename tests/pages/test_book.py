@@ -17,7 +17,7 @@ import ebmm
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PAGES = [
-    "intro", *CHAPTERS, "use", "starter", "teach", "notation", "api", "bibliography", "times",
+    "intro", *CHAPTERS, "use", "starter", "teach", "notation", "api", "bibliography", "speed", "times",
     "genindex", "py-modindex", "search",
 ]  # fmt: skip
 
@@ -30,6 +30,8 @@ LIGHT = 1.5 * MEGABYTE
 LOADED = "() => performance.getEntriesByType('resource').map(resource => resource.name)"
 WIDTHS = """() => [...document.querySelectorAll('div.cell_input pre')].filter(p => p.checkVisibility())
     .map(p => p.scrollWidth - p.clientWidth)"""
+WIDE_EQUATIONS = """() => [...document.querySelectorAll('div.math')]
+    .filter(m => m.checkVisibility() && m.scrollWidth > m.clientWidth + 2).map(m => m.innerText.slice(0, 60))"""
 OPEN = "() => document.querySelectorAll('details').forEach(d => { d.open = true })"
 
 SERIOUS = ("serious", "critical")  # of the violations that axe-core finds
@@ -160,6 +162,12 @@ def test_code_fits_its_column(view):
     widths = view.page.evaluate(WIDTHS)
     assert len(widths) > 10
     assert max(widths) <= 0, "a line of code is wider than its column"
+
+
+@of_views([view for view in AT_THE_DESK if view[0] in CHAPTERS])
+def test_equations_fit_their_column(view):
+    view.page.evaluate(OPEN)
+    assert view.page.evaluate(WIDE_EQUATIONS) == []
 
 
 def test_all_pages_are_looked_at(built_book):
