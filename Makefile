@@ -27,6 +27,10 @@ BENCH_PIP = $(BENCH_VENV)/bin/python -m pip --disable-pip-version-check install 
 LOCKED_TORCH = $(shell grep '^torch==' requirements.lock)
 NOTEBOOKS = $(wildcard book/*.ipynb)
 BENCH_VENV = .venv-bench
+OLDEST_VENV = .venv-oldest
+OLDEST_PIP = $(OLDEST_VENV)/bin/python -m pip --disable-pip-version-check install --quiet
+OLDEST = energies baselines coders $(patsubst %,test_%.py,bank contract doctests evaluation files gradients history \
+	hopfield layers memory misfit model muon own_energies results rounding slopes steady tasks training)
 VENDOR = book/_vendor/fetched
 
 # The kernel "python3" must be this environment's, whatever else is on the path.
@@ -35,7 +39,7 @@ export PYDEVD_DISABLE_FILE_VALIDATION = 1
 # The chapters' tensors are small: on a busy machine more threads only wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install book serve test bench colab lint format address figures lock hooks clean distclean
+.PHONY: help install book serve test bench oldest colab lint format address figures lock hooks clean distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -43,6 +47,7 @@ help:
 	@echo 'make serve      show it at http://127.0.0.1:$(PORT)'
 	@echo 'make test       run all tests'
 	@echo 'make bench      time a training step beside JAX, TorchOpt, higher and plain PyTorch: an hour'
+	@echo 'make oldest     test the package with the oldest versions that it allows'
 	@echo 'make colab      run every chapter with the versions that Colab has'
 	@echo 'make lint       check style, types and that notebooks carry no outputs'
 	@echo 'make format     put style and notebooks in order'
@@ -50,7 +55,7 @@ help:
 	@echo 'make figures    compute the pictures of the landing page'
 	@echo 'make lock       choose new exact versions: requirements.lock and environment.yml'
 	@echo 'make hooks      check style at every commit'
-	@echo 'make clean      remove what was built; make distclean removes .venv and .venv-bench too'
+	@echo 'make clean      remove what was built; make distclean removes the environments too'
 
 install: $(VENV)/installed
 
@@ -101,6 +106,13 @@ $(BENCH_VENV)/installed: benchmarks/requirements.txt requirements.lock
 bench: $(BENCH_VENV)/installed
 	$(BENCH_VENV)/bin/python -m benchmarks.run $(BENCH)
 
+oldest: $(VENV)/installed
+	$(BIN)/python tools/oldest.py > $(VENV)/oldest.txt
+	$(PYTHON) -m venv --clear $(OLDEST_VENV)
+	$(if $(TORCH_INDEX),$(OLDEST_PIP) --index-url $(TORCH_INDEX) $$(grep '^torch==' $(VENV)/oldest.txt))
+	$(OLDEST_PIP) --requirement $(VENV)/oldest.txt pytest pytest-timeout hypothesis papermill pyyaml packaging
+	PYTHONPATH=. $(OLDEST_VENV)/bin/python -m pytest -m 'not slow' $(addprefix tests/,$(OLDEST))
+
 colab: $(VENV)/installed
 	$(BIN)/python tools/try_colab.py $(COLAB)
 
@@ -132,4 +144,4 @@ clean:
 	find ebmm tests tools book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) $(BENCH_VENV)
+	rm -rf $(VENV) $(BENCH_VENV) $(OLDEST_VENV)

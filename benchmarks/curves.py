@@ -36,7 +36,7 @@ GROWN = {
     "K": (1, 3, 5, 7, 10),
     "d": (32, 64, 96, 128),
 }
-HELD = (8, 16, 32, 64)  # memories of 32 strings, kept and recomputed, whose room is measured
+HELD = (32, 64, 128, 256)  # memories of 32 strings, kept and recomputed, whose room is measured
 HOPS, SECONDS = 3, 2.0
 
 

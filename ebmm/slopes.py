@@ -91,8 +91,10 @@ def compiled(model: Any) -> Iterator[None]:
     """Within it, a model that writes and reads by gradients takes compiled ones."""
     before = model.slopes
     model.slopes = Compiled()
+    config = torch._dynamo.config
+    limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # the name up to 2.6
     try:
-        with torch._dynamo.config.patch(recompile_limit=64):  # it counts all models of a process together
+        with config.patch({limit: 64}):  # it counts all models of a process together
             yield
     finally:
         model.slopes = before

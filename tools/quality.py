@@ -26,7 +26,7 @@ from ebmm.results import check_results, load_results, save_results
 TRIED = (10, 40)  # updates from which the cost of one is told
 
 
-def cost_of_an_update(model: torch.nn.Module, task: ebmm.Task, settings: dict[str, Any]) -> float:
+def cost_of_an_update(model: Any, task: ebmm.Task, settings: dict[str, Any]) -> float:
     """Seconds of the processor, without what a training costs once."""
     spent = []
     for steps in TRIED:
@@ -42,6 +42,7 @@ def row_of(name: str, contestant: str, minutes: float, memories: int, seed: int,
     chosen = experiment.contestants[contestant]
     torch.manual_seed(seed)
     model = chosen.build()
+    assert chosen.training is not None
     settings = chosen.training | {"seed": seed, "device": "cpu", "progress": False}
     steps = max(TRIED[0], round(60 * minutes / cost_of_an_update(model, experiment.task, settings)))
     start = time.process_time()

@@ -39,6 +39,7 @@ def turn(model: str, seed: int) -> int:
     chosen = experiment.contestants[model]
     torch.manual_seed(seed)
     memory = chosen.build()
+    assert chosen.training is not None
     settings = chosen.training | {"steps": 20, "memories": 4, "seed": seed, "device": "cpu", "progress": False}
     history = ebmm.fit(memory, experiment.task, **settings)
     ebmm.evaluate(memory, experiment.task, memories=20, seed=seed)
@@ -61,7 +62,8 @@ def main() -> int:
     given = parser.parse_args()
     check_results(given.out)
     torch.set_num_threads(1)
-    start, told, updates = time.monotonic(), [], 0
+    start, updates = time.monotonic(), 0
+    told: list[dict[str, float]] = []
     for seed, model in enumerate(cycle(MODELS)):
         updates += turn(model, seed)
         minutes = (time.monotonic() - start) / 60

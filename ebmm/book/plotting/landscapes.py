@@ -129,9 +129,9 @@ def energy_curve(ax: Axes, energies: Tensor, *, label: str | None = None, colour
         raise ValueError(f"energies must have shape (K+1,) or (K+1, Q), got {tuple(energies.shape)}")
     colour = COLOURS.get(colour, colour)
     if energies.dim() == 2:
-        ax.plot(energies, color=colour, linewidth=0.8, alpha=0.35)
+        ax.plot(energies.numpy(), color=colour, linewidth=0.8, alpha=0.35)
         energies = energies.mean(dim=1)
-    ax.plot(energies, color=colour, linewidth=2.4, label=label)
+    ax.plot(energies.numpy(), color=colour, linewidth=2.4, label=label)
     ax.set(xlabel="step", ylabel="energy")
     ax.xaxis.set_major_locator(MaxNLocator(integer=True))
     return ax
