@@ -32,6 +32,7 @@ from tools.time_gpu import Operations
 
 REFERENCES = ("plain", "jax")
 SEED = 0
+OUT = Path("data/results/speed.json")
 ROUNDING = 1e-3  # by how much the first losses may differ in float32
 
 
@@ -42,13 +43,14 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--seconds", type=float, default=2.0, help="of each visit to a form")
     parser.add_argument("--core", type=int, default=last_core(), help="that all are pinned to, where that can be done")
-    parser.add_argument("--quick", action="store_true", help="a tiny size, to see that all works")
-    parser.add_argument("--out", type=Path, default=Path("data/results/speed.json"))
+    parser.add_argument("--quick", action="store_true", help="a tiny size, to see that all works; no file unless asked")
+    parser.add_argument("--out", type=Path, help=f"the file of results; {OUT} if not given")
     given = parser.parse_args(arguments)
-    check_results(given.out)
-    sizes, rounds, seconds, core = given.sizes, given.rounds, given.seconds, given.core
+    sizes, rounds, seconds, core, out = given.sizes, given.rounds, given.seconds, given.core, given.out or OUT
     if given.quick:
-        sizes, rounds, seconds, core = ["tiny"], 2, 0.05, None
+        sizes, rounds, seconds, core, out = ["tiny"], 2, 0.05, None, given.out
+    if out:
+        check_results(out)
 
     forms = []
     for form in given.forms:
@@ -69,7 +71,8 @@ def main(arguments: Sequence[str] | None = None) -> list[dict]:
     for size in sizes:
         print(f"{size}: {SIZES.get(size, TINY)}", flush=True)
         rows = rows_of(size, measured([*forms, "product"], size, rounds, seconds, core))
-        save_results([about | row for row in rows], given.out)
+        if out:
+            save_results([about | row for row in rows], out)
         print(table(rows), flush=True)
         found += rows
     return found
