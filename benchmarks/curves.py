@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import resource
 import shlex
 import subprocess
 import sys
@@ -21,6 +20,7 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.worker import peak_bytes
 from ebmm import EBMM
 from ebmm.energies import GatedRNNEnergy
 from ebmm.gradients import reconstruction_loss
@@ -85,9 +85,9 @@ def measure_room(sizes: dict) -> None:
     """What that process does: a small step first, so that libraries are loaded, then the one that counts."""
     Step(**sizes | {"B": 1, "N": 1})()
     step = Step(**sizes)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = peak_bytes()
     step()
-    print(1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before))
+    print(peak_bytes() - before)
 
 
 def rows() -> Iterator[dict]:

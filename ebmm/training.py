@@ -91,8 +91,8 @@ def fit(
         compile: the gradients that writing and reading take. One to three minutes on one core, once for each energy on
             a machine, and on the CPU a compiler of C++; then, where an energy is many small operations, a step takes
             a third to a half of the time. The numbers are the same up to rounding. Energies with PyTorch's attention,
-            or that branch on values, run uncompiled; autograd functions of your own need ``setup_context``. With PyTorch
-            2.6 some energies do not compile.
+            or that branch on values, run uncompiled; autograd functions of your own need ``setup_context``. Some do not
+            compile with PyTorch 2.6.
         precision: of products and convolutions: ``"float32"``, ``"tf32"`` (CUDA rounds inputs to 11 bits) or
             ``"bfloat16"`` (inputs and results have 8 bits). Smooth energies keep the meta-gradient's direction (cosine
             above 0.999 and 0.998) and its norm within 1 %. Not where writing chooses one slot
