@@ -36,25 +36,28 @@ def cost_of_an_update(model: Any, task: ebmm.Task, settings: dict[str, Any]) -> 
     return (spent[1] - spent[0]) / (TRIED[1] - TRIED[0])
 
 
-def row_of(name: str, contestant: str, minutes: float, memories: int, seed: int, checkpoint: Path) -> dict[str, Any]:
-    """Train and evaluate one."""
+def row_of(name: str, contestant: str, minutes: float, memories: int, seed: int, folder: Path) -> dict[str, Any]:
+    """Train and evaluate one; a training that was interrupted goes on, in as many updates as it was to have."""
     experiment = EXPERIMENTS[name]
     chosen = experiment.contestants[contestant]
     torch.manual_seed(seed)
     model = chosen.build()
     assert chosen.training is not None
     settings = chosen.training | {"seed": seed, "device": "cpu", "progress": False}
-    steps = max(TRIED[0], round(60 * minutes / cost_of_an_update(model, experiment.task, settings)))
-    start = time.process_time()
+    begun = f".{name}-{contestant}-{minutes:g}-"
+    checkpoint = next(folder.glob(f"{begun}*.training"), None)
+    if checkpoint is None:
+        steps = max(TRIED[0], round(60 * minutes / cost_of_an_update(model, experiment.task, settings)))
+        checkpoint = folder / f"{begun}{steps}.training"
+    steps = int(checkpoint.stem.rpartition("-")[2])
     history = ebmm.fit(model, experiment.task, **settings | {"steps": steps, "checkpoint": checkpoint})
-    spent = time.process_time() - start
     checkpoint.unlink()
     return {
         "experiment": name,
         "model": contestant,
         **ebmm.evaluate(model, experiment.task, memories, seed=1),
         "training": {
-            "minutes": round(spent / 60, 2),
+            "minutes": minutes,
             "steps": steps,
             "skipped": history.skipped,
             "returns": history.returns,
@@ -84,8 +87,7 @@ def main() -> None:
             there = load_results(out) if out.exists() else []
             if any((row["experiment"], row["model"]) == (given.name, model) for row in there):
                 continue
-            checkpoint = out.with_name(f".{given.name}-{model}-{minutes:g}.training")
-            row = row_of(given.name, model, minutes, given.memories, given.seed, checkpoint)
+            row = row_of(given.name, model, minutes, given.memories, given.seed, given.out)
             save_results([row], out)
             print(f"{model:<22} {row['training']['steps']:>6} updates {row['mean']:7.3f}", flush=True)
 
