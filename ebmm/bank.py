@@ -32,7 +32,7 @@ class MemoryBank:
         >>> from ebmm import EBMM, energies
         >>> model = EBMM(energies.PredictiveEnergy(16))
         >>> with tempfile.TemporaryDirectory() as folder, torch.no_grad():
-        ...     bank = MemoryBank.create(f"{folder}/bank", model.initial_memory(), number=100_000)
+        ...     bank = MemoryBank.create(folder, model.initial_memory(), number=100_000)
         ...     bank[70_000:70_002] = model.write(torch.ones(2, 3, 16))
         ...     recalled = model.read(torch.ones(2, 5, 16), bank[[70_001, 70_000]])
         >>> len(bank), recalled.shape

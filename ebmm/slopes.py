@@ -49,6 +49,7 @@ class Recorded:
         if not squared:
             return dict(zip(weights, gradient(total, leaves, create_graph=keep), strict=True)), None
         slope, *of_energy = gradient(total, [x, *leaves], create_graph=True)  # in one pass
+        of_energy = of_energy if keep else [one.detach() for one in of_energy]
         of_squared = gradient(slope.square().sum(), leaves, create_graph=keep)
         return dict(zip(weights, of_energy, strict=True)), dict(zip(weights, of_squared, strict=True))
 

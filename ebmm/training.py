@@ -89,10 +89,9 @@ def fit(
         joining: the share of the steps over which lessons join one after the other, evenly; 0: all are there at once.
         optimiser: ``"adamw"``, or ``"muon"``: :class:`ebmm.muon.Muon` for the static matrices.
         compile: the gradients that writing and reading take. One to three minutes on one core, once for each energy on
-            a machine, and on the CPU a compiler of C++; then, where an energy is many small operations, a step takes
-            a third to a half of the time. The numbers are the same up to rounding. Energies with PyTorch's attention,
-            or that branch on values, run uncompiled; autograd functions of your own need ``setup_context``. Some do not
-            compile with PyTorch 2.6.
+            a machine, and on the CPU a compiler of C++ (PyTorch 2.6 fails on some); then, where an energy is many small
+            operations, a step takes a third to a half of the time, with the same numbers up to rounding. Energies with
+            attention, or that branch on values, run uncompiled; your own autograd functions need ``setup_context``.
         precision: of products and convolutions: ``"float32"``, ``"tf32"`` (CUDA rounds inputs to 11 bits) or
             ``"bfloat16"`` (inputs and results have 8 bits). Smooth energies keep the meta-gradient's direction (cosine
             above 0.999 and 0.998) and its norm within 1 %. Not where writing chooses one slot

@@ -155,6 +155,7 @@ OF_IMAGES = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:grey patterns")
 @pytest.mark.parametrize("kind", OF_IMAGES)
 def test_gradients_of_memories_of_images_pass(kind):
     torch.manual_seed(0)
@@ -170,6 +171,7 @@ WRONG = {
 }
 
 
+@pytest.mark.filterwarnings("ignore:torch.nn.LayerNorm and InstanceNorm")
 @pytest.mark.parametrize("kind", WRONG)
 def test_wrong_gradients_are_found_and_their_cause_is_named(kind):
     torch.manual_seed(0)

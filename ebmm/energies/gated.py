@@ -16,9 +16,8 @@ def gated_hops(
 ) -> Tensor:
     """The last state of ``state ← u · c + (1 − u) · state``, from the state 0.
 
-    ``c = [of_memory, tanh(a)]`` is the candidate, of which a part may be the same at each hop, and ``u = sigmoid(b)``
-    the gate. ``[a, b]``, side by side in dimension ``dim``, is ``first`` at the first hop, which needs no product with
-    the state, and ``following(state)`` at the others.
+    ``c = [of_memory, tanh(a)]`` is the candidate, in part the same at each hop, and ``u = sigmoid(b)`` the gate.
+    ``[a, b]``, side by side in dimension ``dim``, is ``first`` at the first hop, and ``following(state)`` at others.
     """
     kept = 0 if of_memory is None else of_memory.shape[dim]
     width = (first.shape[dim] + kept) // 2
@@ -55,12 +54,8 @@ class GatedHops(nn.Module):
         self.from_input, self.from_state, self.norm, self.hops = from_input, from_state, norm, hops
 
     def forward(self, x: Tensor) -> Tensor:
-        from_input = self.from_input(x)
-
-        def following(state: Tensor) -> Tensor:
-            return from_input + self.from_state(self.norm(state))
-
-        return self.norm(gated_hops(from_input, following, self.hops, dim=1))
+        first = self.from_input(x)
+        return self.norm(gated_hops(first, lambda state: first + self.from_state(self.norm(state)), self.hops, dim=1))
 
 
 class GatedRNNEnergy(nn.Module):
@@ -98,11 +93,8 @@ class GatedRNNEnergy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1
-        of_memory = torch.tanh(self.memory(signs))  # it reads no state
-        from_pattern = self.from_pattern(signs.reshape(-1, x.shape[-1]))  # one product gives [static(s), gate(s)]
-
-        def following(state: Tensor) -> Tensor:
-            return torch.addmm(from_pattern, state, self.from_state.weight.mT)
-
-        state = gated_hops(from_pattern, following, self.hops, -1, of_memory.reshape(-1, self.memory_features))
+        of_memory = torch.tanh(self.memory(signs)).reshape(-1, self.memory_features)  # it reads no state
+        first = self.from_pattern(signs.reshape(-1, x.shape[-1]))  # one product gives [static(s), gate(s)]
+        weight = self.from_state.weight.mT
+        state = gated_hops(first, lambda state: torch.addmm(first, state, weight), self.hops, -1, of_memory)
         return self.head(state).reshape(x.shape[:-1])

@@ -123,6 +123,7 @@ def test_what_was_set_before_does_not_matter_and_stays(setting):
     assert wrong == []
 
 
+@pytest.mark.filterwarnings("ignore:grey patterns")
 @pytest.mark.parametrize(("number", "answer", "reason"), WRONG)
 def test_a_wrong_answer_is_told_why_and_not_what(number, answer, reason):
     said = check(number, answer)

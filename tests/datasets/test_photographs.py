@@ -175,6 +175,7 @@ def test_the_sample_needs_nothing_but_the_package(cache, monkeypatch):
     assert Path(found.source).stat().st_size < 800_000
 
 
+@pytest.mark.filterwarnings("ignore:grey patterns")
 def test_bytes_become_patterns_as_floats_do():
     images = torch.randint(0, 256, (6, 3, 8, 8), dtype=torch.uint8)
     of_bytes, of_floats = (
