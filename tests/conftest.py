@@ -213,7 +213,7 @@ def built_book(execute_chapter, tmp_path_factory) -> Path:
         subprocess.run([sys.executable, str(ROOT / "tools" / "fetch_widgets.py")], check=True)
     root = tmp_path_factory.mktemp("book")
     shutil.copytree(ROOT / "book", root / "book", ignore=shutil.ignore_patterns("_build", ".ipynb_checkpoints"))
-    for notebook in (*CHAPTERS, "starter"):
+    for notebook in (*CHAPTERS, "starter", "speed"):
         execution = execute_chapter(notebook)
         assert not execution.error, execution.error
         shutil.copy(execution.path, root / "book" / f"{notebook}.ipynb")

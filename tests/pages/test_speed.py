@@ -1,0 +1,23 @@
+"""The page on what training costs: it runs, and what its results files say is what the package promises."""
+
+import pytest
+
+BOUNDS = {
+    "ours by plain, small": (0.9, 1.1),
+    "ours by plain, medium": (0.9, 1.1),
+    "ours by plain, paper": (0.9, 1.06),
+    "MB a memory, kept": (6, 9.5),
+    "MB a memory, recomputed": (1.5, 3),
+    "EBMM, slots, 1 minutes": (0.1, 0.4),
+    "EBMM, hops, 1 minutes": (0.8, 1.8),
+    "memory network, plain coders, 1 minutes": (0.1, 0.4),
+}
+
+
+@pytest.mark.slow
+def test_the_page_reads_what_was_measured(execute_chapter):
+    execution = execute_chapter("speed")
+    assert not execution.error, execution.error
+    found = execution.results
+    assert {name: found[name] for name, (low, high) in BOUNDS.items() if not low <= found[name] <= high} == {}
+    assert min(found[f"higher by plain, {size}"] for size in ("small", "medium", "paper")) > 1.2
