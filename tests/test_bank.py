@@ -35,8 +35,9 @@ def test_single_memories_are_replaced_and_the_others_stay(bank):
     assert bank[:]["b"].tolist() == [0, 0, -9, 0, -8, 0, 0]
 
 
-def test_a_memory_taken_out_is_a_copy(bank):
-    bank[1]["b"].fill_(5)
+@pytest.mark.parametrize("key", [1, slice(1, 2), [1]], ids=repr)
+def test_a_memory_taken_out_is_a_copy(bank, key):
+    bank[key]["b"].fill_(5)
     assert bank[1]["b"].item() == 0
 
 
@@ -87,6 +88,12 @@ def test_parts_are_what_all_queries_read_at_once(model, as_array):
     parts = list(read_in_parts(model, given, memory, at_once=4))
     assert [part.shape[1] for part in parts] == [4, 4, 3]
     torch.testing.assert_close(torch.cat(parts, 1).float(), at_once, rtol=1e-5, atol=1e-6)
+
+
+def test_parts_are_brought_to_the_dtype_of_the_model():
+    model = EBMM(energies.PredictiveEnergy(8)).double()
+    (part,) = read_in_parts(model, torch.zeros(1, 2, 8), model.initial_memory())
+    assert part.dtype == torch.float64
 
 
 def test_nothing_is_recorded_and_the_reader_may_record():

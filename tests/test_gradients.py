@@ -186,6 +186,19 @@ def test_wrong_gradients_are_found_and_their_cause_is_named(kind):
     assert len(fit(model, TASK, 2, check_gradients=False, **QUIET).rows) == 2
 
 
+class WrongInTraining(nn.Module):
+    def forward(self, h):
+        return h * (h.detach() if self.training else h)
+
+
+def test_a_model_is_asked_in_the_mode_that_it_is_trained_in():
+    torch.manual_seed(0)
+    model = EBMM(Own(WrongInTraining()), gradient_term=False).eval()
+    with pytest.raises(GradientError):
+        check_gradients(model, TASK)
+    assert not any(module.training for module in model.modules())
+
+
 def test_only_second_derivatives_of_layer_norm_are_asked_without_the_gradient_term():
     torch.manual_seed(0)
     assert check_gradients(EBMM(Own(nn.LayerNorm(5)), write_rate=0.05, gradient_term=False), TASK) < 1e-5

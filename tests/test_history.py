@@ -417,6 +417,12 @@ class Interrupts:
         return {}
 
 
+def test_of_many_differences_five_are_named_and_the_others_counted(path):
+    others = {"learning_rate": 0.1, "weight_decay": 0.1, "clip": 2.0, "warmup": 1, "averaging": 0.5, "late": True}
+    said = refused(path, predictive(), **others, joining=0.5)
+    assert said.count(" here; ") == 5 and "; and 2 more): give" in said, said
+
+
 def test_the_model_that_was_interrupted_goes_on_with_its_own_run(tmp_path):
     run = {"steps": 9, "memories": 2, "save_every": 3, "checkpoint": tmp_path / "run.training"} | QUIET
     model, unbroken = predictive(), predictive()
@@ -429,6 +435,15 @@ def test_the_model_that_was_interrupted_goes_on_with_its_own_run(tmp_path):
     assert resumed.rows == whole.rows and len(resumed.rows) == 9
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), unbroken.parameters(), strict=True))
     assert len(fit(model, Task(RandomBits(8), Interrupts(0), 2), **run).rows) == 9  # finished
+
+
+def test_a_model_that_is_interrupted_before_it_is_saved_again_goes_on(tmp_path):
+    run = {"steps": 9, "memories": 2, "save_every": 3, "checkpoint": tmp_path / "run.training"} | QUIET
+    model = predictive()
+    for one, calls in ((predictive(), 12), (model, 5)):
+        with pytest.raises(KeyboardInterrupt):
+            fit(one, Task(RandomBits(8), Interrupts(calls), 2), **run)
+    assert len(fit(model, Task(RandomBits(8), Interrupts(0), 2), **run).rows) == 9
 
 
 def test_a_trained_model_does_not_go_on_with_the_run_of_another(path):

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from ebmm.dense import DenseMemory
 from ebmm.hopfield import Hopfield
+from ebmm.memory import Memory
 
 RULES = ("hebb", "storkey", "pseudo-inverse")
 few_examples = settings(max_examples=40, deadline=None)
@@ -336,6 +337,14 @@ def test_energy_equals_the_double_sum():
             torch.testing.assert_close(energy[b, q], expected)
 
 
+@pytest.mark.parametrize("rule", RULES)
+def test_reading_leaves_the_memory_as_it_was(rule):
+    model, signs = Hopfield(8, rule, values="signs"), random_signs(2, 3, 8)
+    memory, again = model.write(signs), model.write(signs)
+    model.read(signs, memory)
+    assert torch.equal(*(next(iter(one.values())) for one in (memory, again)))
+
+
 def test_the_energy_of_a_projection_leaves_its_diagonal_out():
     model = Hopfield(3, "pseudo-inverse", values="signs")
     x = torch.tensor([[[1.0, 1, -1]]])
@@ -419,6 +428,9 @@ def test_what_a_dense_memory_reads_lies_in_the_box():
     x = model.read(box_points(1, 500, 50, dtype=torch.float32), memory)
     assert x.min() >= 0 and x.max() <= 1
     model.energy(x, memory)
+    slots = memory["patterns"].clone().requires_grad_()
+    model.read(x, Memory({"patterns": slots})).sum().backward()
+    torch.testing.assert_close(slots.grad.sum(1), torch.full((1, 50), 500 / 2), rtol=1e-4, atol=0)
 
 
 def test_in_a_full_dense_memory_the_oldest_patterns_give_way():
@@ -523,6 +535,7 @@ ERRORS = {
         "steps must be a whole number, got 0.5",
     ),
     "beta": (lambda: DenseMemory(4, capacity=2, beta=0), ValueError, "beta must be a number above 0, got 0"),
+    "beta inf": (lambda: DenseMemory(4, 2, beta=math.inf), ValueError, "beta must be a number above 0, got inf"),
     "capacity": (
         lambda: DenseMemory(4, capacity=0),
         ValueError,

@@ -9,7 +9,7 @@ from torch.func import functional_call
 
 from ebmm import EBMM, Memory
 from ebmm.energies import MLPEnergy
-from ebmm.layers import LayerNorm, MemoryConv2d, MemoryLayer, MemoryLinear, MemorySymmetric
+from ebmm.layers import LayerNorm, MemoryConv2d, MemoryLayer, MemoryLinear, MemorySlots, MemorySymmetric
 
 LAYERS = {
     "linear": (lambda: MemoryLinear(5, 3), (5,)),
@@ -100,6 +100,12 @@ def test_start_weights_keep_the_size_of_what_passes():
     torch.manual_seed(0)
     assert MemoryLinear(400, 300)(torch.randn(50, 400)).std().item() == pytest.approx(1, rel=0.05)
     assert MemoryConv2d(16, 64, 3)(torch.randn(20, 16, 12, 12)).std().item() == pytest.approx(1, rel=0.1)
+
+
+def test_slots_start_small_and_different():
+    torch.manual_seed(0)
+    assert MemorySlots(100, 50)().std().item() == pytest.approx(0.05, rel=0.05)
+    assert len(MemorySlots(100, 50, scale=3.0)().unique(dim=0)) == 100
 
 
 @pytest.mark.parametrize("writable", [["memory.weight"], ["memory.bias"], ["memory"]])

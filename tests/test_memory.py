@@ -4,7 +4,7 @@ import torch
 from safetensors.torch import save_file
 
 from ebmm import Memory
-from ebmm.memory import check_points
+from ebmm.memory import check_points, floats_held
 
 
 def three_memories():
@@ -201,3 +201,18 @@ def test_memories_compare_by_identity():
     memory = Memory({"weight": torch.zeros(2, 3)})
     assert memory == memory and memory != Memory({"weight": torch.zeros(2, 3)})
     assert len({memory, memory}) == 1
+
+
+@pytest.mark.parametrize(
+    ("tensor", "floats"),
+    [
+        (torch.zeros(3, 3), 3),
+        (torch.eye(4).expand(3, 4, 4), 10),
+        (torch.arange(16.0).view(1, 4, 4), 16),
+        (torch.zeros(2, 4).half(), 2),
+        (torch.eye(4).double()[None], 20),
+    ],
+    ids=["as many memories as numbers", "symmetric", "not symmetric", "16 bits", "64 bits"],
+)
+def test_floats_held_are_those_of_one_memory_in_32_bits(tensor, floats):
+    assert floats_held({"held": tensor}) == floats

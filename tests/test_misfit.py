@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from ebmm.misfit import PictureMisfit
+from ebmm.misfit import PictureMisfit, cells, largest_distance, robust_distances, softly_clipped
 
 PLANES = [(1, 16, 16), (3, 16, 16)]
 
@@ -67,3 +67,10 @@ def test_what_is_repaired_has_its_detail_added():
     torch.testing.assert_close(
         misfit.repaired(y + 0.8, y)[..., 4:12, 4:12], y[..., 4:12, 4:12] + 0.3, atol=0.01, rtol=0
     )
+
+
+@pytest.mark.parametrize("planes", PLANES)
+def test_nothing_is_farther_from_a_picture_than_the_largest_distance(planes):
+    black, brightest = torch.zeros(1, *planes), softly_clipped(torch.full((1, *planes), 50.0))
+    found = robust_distances(cells(black), cells(brightest), torch.tensor(0.5))
+    assert found.item() == pytest.approx(largest_distance(planes, 0.5))

@@ -25,6 +25,7 @@ from ebmm.energies import (
 )
 from ebmm.experiments.networks import Perceptron
 from ebmm.layers import LayerNorm, MemoryConv2d
+from ebmm.recompute import recomputed
 from ebmm.training import reconstruction_loss
 
 DIM = 6
@@ -177,8 +178,8 @@ def test_recomputed_steps_give_the_same_loss_and_meta_gradient(name, options):
         loss, recalled = reconstruction_loss(model, batch)
         results.append((loss, recalled, *meta_gradient(model, loss)))
     assert torch.equal(results[0][0], results[1][0]) and torch.equal(results[0][1], results[1][1])
-    for kept, recomputed in zip(*results, strict=True):
-        torch.testing.assert_close(recomputed, kept, rtol=1e-12, atol=1e-12)
+    for kept, again in zip(*results, strict=True):
+        torch.testing.assert_close(again, kept, rtol=1e-12, atol=1e-12)
 
 
 def most_kept(model, batch):
@@ -228,14 +229,24 @@ def test_recomputed_steps_round_as_the_first_time():
     assert (gradients[0] - gradients[1]).norm() < 1e-5 * gradients[0].norm()
 
 
+def test_a_recomputed_step_is_not_differentiated_twice():
+    weight = torch.ones(2, requires_grad=True)
+    (cubed,) = recomputed(lambda keep, weight: (weight**3,), weight)
+    (slope,) = torch.autograd.grad(cubed.square().sum(), weight, create_graph=True)
+    with pytest.raises(RuntimeError, match="once_differentiable"):
+        (slope * weight).sum().backward()
+
+
 def test_write_and_read_do_not_depend_on_grad_mode():
     model, batch = make("gated rnn"), batch_for("gated rnn")
     recorded, trajectory = model.read(batch.queries, model.write(batch.patterns), trajectory=True)
     with torch.no_grad():
         memory = model.write(batch.patterns)
         plain, _ = model.read(batch.queries, memory, trajectory=True)
+        energy = model.energy(plain, memory)
     torch.testing.assert_close(recorded, plain)
-    assert recorded.requires_grad and not plain.requires_grad
+    torch.testing.assert_close(model.energy(plain, memory), energy)
+    assert recorded.requires_grad and not plain.requires_grad and not energy.requires_grad
     assert not any(tensor.requires_grad for tensor in memory.values())
     assert trajectory.shape == (4, *batch.queries.shape)
     assert (trajectory[0] == batch.queries).all() and (trajectory[-1] == recorded).all()
@@ -358,6 +369,7 @@ def test_an_energy_that_is_not_scalar_is_refused(energy, shape):
         ({"read_steps": "3"}, TypeError, "read_steps must be a whole number, got '3'"),
         ({"read_steps": math.inf}, TypeError, "read_steps must be a whole number, got inf"),
         ({"box": (1.0, 0.0)}, ValueError, r"low < high, got \(1.0, 0.0\)"),
+        ({"box": (0.5, 0.5)}, ValueError, r"low < high, got \(0.5, 0.5\)"),
         ({"box": (0.0, 0.5, 1.0)}, ValueError, r"low < high, got \(0.0, 0.5, 1.0\)"),
         ({"box": (0.0, math.nan)}, ValueError, r"low < high, got \(0.0, nan\)"),
         ({"box": 1.0}, ValueError, "low < high, got 1.0"),
@@ -420,6 +432,11 @@ def test_a_representation_says_each_setting_once():
 def test_a_name_stands_for_its_own_parameters_only():
     energy = nn.ModuleDict({"memory": nn.Linear(2, 2), "memory2": nn.Linear(2, 2), "memory_": nn.Linear(2, 2)})
     assert EBMM(energy, "memory").writable == ("memory.weight", "memory.bias")
+
+
+def test_a_parameter_that_is_named_twice_is_written_once():
+    model = EBMM(PlainEnergy(), ["first", "first.bias", "first"])
+    assert model.writable == ("first.weight", "first.bias") and model.memory_floats == DIM * 5 + 5
 
 
 def test_a_memory_layer_of_which_a_part_is_writable_is_not_batched():

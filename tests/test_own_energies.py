@@ -425,10 +425,12 @@ def test_cached_parametrizations_are_refused_and_do_no_harm_where_there_are_none
                 use()
 
 
+@pytest.mark.parametrize("wall", [0, 1])
 @pytest.mark.parametrize("layer", [nn.Linear, MemoryLinear])
-def test_an_energy_that_is_nan_at_the_walls_is_refused(layer):
+def test_an_energy_that_is_nan_at_the_walls_is_refused(layer, wall):
     def formula(e, x):
-        return e.plain(x) + ((1 - x) * (1 - x).log()).sum(-1)
+        apart = (x - wall).abs()
+        return e.plain(x) + (apart * apart.log()).sum(-1)
 
     with pytest.raises(ValueError, match="energy is NaN where x is 0.0 or 1.0"):
         EBMM(Own(formula, layer)).write(torch.rand(2, 3, DIM))
@@ -622,6 +624,25 @@ def test_inference_mode_is_like_no_grad(layer):
     model.write(inside, made_inside)["a.weight"].sum().backward()
     assert model.raw_write_rates.grad.abs().sum() > 0
     torch.testing.assert_close(model.energy(inside, made_inside), model.energy(0.5 * x, model.initial_memory(2)))
+
+
+@pytest.mark.parametrize("shift", [1, -1])
+def test_a_small_share_of_a_neighbour_is_refused(shift):
+    model = EBMM(Own(lambda own, x: own.plain(x) + 1e-8 * x.roll(shift, -2).sum(-1)))
+    with pytest.raises(ValueError, match="the energy of a point depends on the other points"):
+        model.write(torch.rand(2, 3, DIM))
+
+
+def test_an_energy_is_tried_unrounded_also_where_it_is_used_in_16_bits():
+    rounded = []
+
+    def noted(own, x):
+        rounded.append(torch.is_autocast_enabled("cpu"))
+        return own.plain(x)
+
+    with torch.autocast("cpu", torch.bfloat16):
+        EBMM(Own(noted), write_steps=1).write(torch.rand(2, 3, DIM))
+    assert rounded[-1] and not any(rounded[:-1])
 
 
 def test_a_model_made_in_inference_mode_is_refused():

@@ -51,6 +51,11 @@ def test_a_column_that_never_varies_keeps_its_number(value, dtype):
         assert coarse.dtype == dtype and torch.equal(coarse, held["kept"])
 
 
+def test_what_is_beyond_a_column_that_never_varies_gets_its_number():
+    coarse = rounded(Memory({"kept": torch.tensor([[[-4.0, 6.0]]])}), 4, Memory({"kept": torch.ones(3, 1, 2)}))["kept"]
+    assert torch.equal(coarse, torch.ones(1, 1, 2))
+
+
 def test_a_column_that_varies_little_is_told_from_one_that_never_does():
     held = 1 + 1e-6 * torch.rand(2, 50, 1).double()
     coarse = rounded(Memory({"kept": held}), 16, Memory({"kept": held}))["kept"]

@@ -545,6 +545,8 @@ def test_image_patterns_are_different_images_of_the_set():
     assert torch.equal(flat, drawn.flatten(1))
     binary = ImagePatterns(IMAGES, threshold=0.7)(30, seeded())
     assert torch.equal(binary, (drawn > 0.7).float())
+    at_the_level = torch.tensor([[0.25, 0.5, 0.75]])
+    assert ImagePatterns(at_the_level, threshold=0.5)(1, seeded()).tolist() == [[0, 0, 1]]
 
 
 # Corruptions
@@ -646,7 +648,7 @@ def test_mask_part_erases_the_end_of_strings_and_the_lower_rows_of_images():
         queries, intact = MaskPart()(torch.ones(5, *shape), seeded())
         assert (queries[..., :2, :] == 1).all() and (queries[..., 2:, :] == 0).all()
         assert torch.equal(intact, queries == 1)
-    for fraction, kept in [(0.0, 8), (1.0, 0)]:
+    for fraction, kept in [(0.0, 8), (0.2, 6), (0.3, 6), (1.0, 0)]:
         assert MaskPart(fraction)(torch.ones(3, 8), seeded())[1].sum(1).tolist() == [kept] * 3
 
 

@@ -1,5 +1,7 @@
 """Our slot memory for images: its energy, and reading by descent on it."""
 
+import math
+
 import naive
 import pytest
 import torch
@@ -187,13 +189,15 @@ def test_a_memory_is_found_by_what_is_intact_even_if_the_noise_is_nearer_to_anot
     assert weights.shape == (1, 1, 2) and weights[0, 0, 0] > 0.99
 
 
-def test_the_weights_follow_the_formula():
-    model = memory_of((16, 16), dtype=torch.float64)
-    with torch.no_grad():
-        model.log_tolerated.fill_(-0.3)
-        model.log_inverse_temperature.fill_(0.2)
+@pytest.mark.parametrize("learned", [False, True])
+def test_the_weights_follow_the_formula(learned):
+    model, beta, tau = memory_of((16, 16), dtype=torch.float64), 1.0, 0.5
+    if learned:
+        beta, tau = 1.2, 0.7
+        torch.nn.init.constant_(model.log_inverse_temperature, math.log(beta))
+        torch.nn.init.constant_(model.log_tolerated, math.log(tau))
     asked, kept = torch.rand(2, 3, 16, 16).double(), torch.rand(2, 5, 16, 16).double()
-    tau, distance = model.log_tolerated.exp(), torch.zeros(2, 3, 5).double()
+    distance = torch.zeros(2, 3, 5).double()
     for row in range(0, 16, 4):
         for column in range(0, 16, 4):
             x, y = (images[..., row : row + 4, column : column + 4] for images in (asked, kept))
@@ -202,8 +206,8 @@ def test_the_weights_follow_the_formula():
         torch.nn.functional.pixel_unshuffle(images[:, :, None], 4).flatten(3).transpose(2, 3)
         for images in (asked, kept)
     )
-    expected = torch.softmax(-model.log_inverse_temperature.exp() * distance, -1)
-    torch.testing.assert_close(model.weights(*cells), expected)
+    expected = torch.softmax(-beta * distance, -1)
+    torch.testing.assert_close(model.weights(*cells), expected, rtol=1e-5, atol=1e-7)
 
 
 @pytest.mark.parametrize(("size", "reach"), [(8, 2), (5, 1), (7, 3)])

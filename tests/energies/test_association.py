@@ -73,6 +73,26 @@ def test_the_memory_starts_empty_and_all_patterns_share_it(kind):
     assert model.memory_floats == {"linear": 24 * 32, "convolutional": 8 * 9 * 16}[kind]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_hops_start_with_equal_shares(kind):
+    x = torch.rand(3, 16, 16)
+    once, *more = (KINDS[kind]((16, 16), codes=6, keys=5, hops=hops)(x) for hops in (1, 2, 3))
+    for found in more:
+        torch.testing.assert_close(found, once)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_level_is_that_of_keys_and_codes(kind):
+    keys = []
+    for level in (0.2, 0.7):
+        torch.manual_seed(0)
+        energy = KINDS[kind]((16, 16), codes=6, keys=5, level=level)
+        grey = torch.full((1, 1, 16, 16), level)
+        keys.append(energy.encoder(grey))
+        torch.testing.assert_close(energy.decoder(energy.memory(keys[-1][None])[0]), grey)
+    torch.testing.assert_close(*keys)
+
+
 def test_keys_of_different_pictures_start_independent():
     encoder, pictures = KeyEncoder((16, 16), keys=20), smooth_pictures(300, (16, 16))[:, None]
     encoder.start_with(pictures)

@@ -59,6 +59,20 @@ def test_the_hop_energy_is_its_formula():
     torch.testing.assert_close(energy((s + 1) / 2), expected)
 
 
+def test_a_hop_starts_as_one_of_a_hopfield_network():
+    class Nothing(torch.nn.Module):
+        def forward(self, s, *others):
+            return 0 * s
+
+    energy = HopEnergy(DIM, 1, Nothing).double()
+    energy.memory.weight.data = some_memory(DIM)
+    matrix = 2 / math.sqrt(DIM) * full_matrix(energy.memory.weight.data, DIM)
+    s = 2 * torch.rand(DIM).double() - 1
+    hop = 1.2 * torch.tanh(1.2 * matrix @ s)
+    expected = margins_by_hand(s, matrix, 2.0) + 0.1 / 2 * (s - hop).square().sum()
+    torch.testing.assert_close(energy((s + 1) / 2), expected, rtol=1e-5, atol=0)
+
+
 @pytest.mark.parametrize("given", [(None, 5), (networks.Perceptron(DIM, 5),)], ids=["no network", "no width"])
 def test_a_network_without_its_width_is_refused(given):
     with pytest.raises(ValueError, match="a network and the width of its features go together"):

@@ -134,6 +134,10 @@ def test_patterns_of_another_shape_are_refused_at_the_start():
         PictureSlotEnergy((16, 16), 2, 8).start_with(torch.rand(300, 16, 8))
 
 
+def test_a_code_may_have_as_many_numbers_as_a_picture():
+    assert PictureSlotEnergy((8, 8), 2, 64)(torch.rand(3, 8, 8)).isfinite().all()
+
+
 @pytest.mark.parametrize(
     "options",
     [

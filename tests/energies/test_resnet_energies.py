@@ -92,6 +92,13 @@ def test_the_memory_for_images_of_64_by_64_holds_18448_floats():
     assert EBMM(resnet_conv_energy_64((64, 64), memory_features=1)).memory_floats == 2306
 
 
+@pytest.mark.parametrize(("layer", "gain"), [("first", 2), ("second", 1), ("shortcut", 1)])
+def test_start_weights_of_a_residual_block_have_the_size_of_what_follows(layer, gain):
+    torch.manual_seed(0)
+    weight = ResidualBlock(32, 64).get_submodule(layer).weight
+    assert weight.var().item() == pytest.approx(gain / weight[0].numel(), rel=0.1)
+
+
 def test_the_sizes_are_the_papers():
     linear, conv, large = (AT_FULL_SIZE[name]() for name in ("linear", "convolution", "64 by 64"))
     assert [block.first.out_channels for block in linear.blocks] == [32, 64, 96]

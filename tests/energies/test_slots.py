@@ -108,6 +108,12 @@ def test_a_full_slot_has_its_price_and_an_empty_one_has_none():
     assert slot_scores(damaged, s[:1], price, power) < 0 < slot_scores(0.5 * damaged, s[:1], price, power)
 
 
+def test_where_nothing_is_known_the_energy_has_a_slope():
+    x = torch.full((1, 6), 0.5, requires_grad=True)
+    SlotEnergy(6, 3, power=0.5)(x).sum().backward()
+    assert x.grad.isfinite().all() and x.grad.any()
+
+
 @pytest.mark.parametrize(("number", "most"), [(8, 0.6), (32, 1.2)])
 def test_it_is_about_as_good_as_a_list_before_it_is_trained(number, most):
     torch.manual_seed(0)

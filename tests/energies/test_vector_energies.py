@@ -182,6 +182,16 @@ def test_predictive_is_its_formula():
     torch.testing.assert_close(energy(x), (prediction - s - correction).square().sum(-1) / 2)
 
 
+def test_the_static_network_of_predictive_starts_without_the_prediction():
+    energy = PredictiveEnergy(DIM, hidden=5).double()
+    nn.init.normal_(energy.head.weight)
+    nn.init.normal_(energy.memory.weight)
+    x = torch.rand(4, DIM).double()
+    s = 2 * x - 1
+    correction = energy.head(torch.tanh(energy.from_pattern(s)))
+    torch.testing.assert_close(energy(x), 0.5 * (energy.memory(s) - s - correction).square().sum(-1))
+
+
 def test_predictive_starts_without_its_static_network():
     energy = PredictiveEnergy(DIM)
     s = signs(9, DIM)[0].float()
