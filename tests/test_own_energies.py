@@ -490,6 +490,17 @@ def test_attention_has_a_right_meta_gradient(kind, layer):
         assert not from_products._plain_attention
 
 
+@pytest.mark.parametrize("fast", [True, False])
+def test_the_fast_path_of_attention_is_left_as_it_was_set(fast):
+    before = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(fast)
+    try:
+        make(Attention("function", nn.Linear), writable="q").write(batch_of(2, shape=(4, DIM)).patterns)
+        assert torch.backends.mha.get_fastpath_enabled() is fast
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+
+
 class Recurrent(nn.Module):
     def __init__(self, kind, layer):
         super().__init__()
@@ -643,6 +654,14 @@ def test_an_energy_is_tried_unrounded_also_where_it_is_used_in_16_bits():
     with torch.autocast("cpu", torch.bfloat16):
         EBMM(Own(noted), write_steps=1).write(torch.rand(2, 3, DIM))
     assert rounded[-1] and not any(rounded[:-1])
+
+
+def test_a_buffer_made_in_inference_mode_is_refused():
+    energy = Own(Own.plain)
+    with torch.inference_mode():
+        energy.register_buffer("mask", torch.ones(DIM))
+    with pytest.raises(ValueError, match=r"made under torch.inference_mode\(\), which keeps no gradients"):
+        EBMM(energy)
 
 
 def test_a_model_made_in_inference_mode_is_refused():

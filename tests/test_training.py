@@ -12,7 +12,9 @@ import threading
 import time
 import warnings
 from functools import partial
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import matplotlib
 import numpy as np
@@ -26,6 +28,7 @@ from ebmm.baselines import KanervaMachine
 from ebmm.energies import GatedRNNEnergy, MLPEnergy, PredictiveEnergy
 from ebmm.experiments import EXPERIMENTS
 from ebmm.machine import _tf32, pick_device
+from ebmm.steady import Steady
 from ebmm.tasks import FlipBits, RandomBits
 from ebmm.training import _Loss, reconstruction_loss
 
@@ -161,6 +164,14 @@ def test_the_own_memory_is_compared_with_others_and_an_empty_one_and_nothing_cha
     assert set(alone.compared[0]) == {"step", "own", "empty"}
 
 
+def test_comparing_a_memory_that_draws_leaves_its_numbers():
+    rows = []
+    for every in (0, 1):
+        torch.manual_seed(0)
+        rows.append(fit(Noisy(), TASK, 4, memories=3, compare_every=every, **QUIET).rows)
+    assert rows[0] == rows[1]
+
+
 def test_comparisons_go_on_from_a_checkpoint(tmp_path):
     run, path = {"memories": 2, "compare_every": 2, **QUIET}, tmp_path / "run.pt"
     whole, stops = fit(small_model(), TASK, 8, **run), Task(TASK.source, Stops(11), TASK.number)
@@ -217,6 +228,23 @@ def test_lessons_join_one_after_the_other_over_a_share_of_the_steps():
     assert first[0] == 0 and 20 <= first[1] < 30 and 40 <= first[2] < 55
     late = [numbers[60:].count(number) for number in (1, 2, 3)]
     assert min(late) > 50 and set(numbers[:20]) == {1}
+
+
+def test_steadiness_is_told_of_lessons(monkeypatch):
+    drawn, accepted, joined = [], [], []
+
+    def lesson(number):
+        def source(patterns, generator):
+            drawn.append(number)
+            return RandomBits(8)(patterns, generator)
+
+        return Task(source, FlipBits(0.1), number=2)
+
+    monkeypatch.setattr(Steady, "accepts", lambda steady, loss, norm, lesson=0: accepted.append(lesson) or True)
+    monkeypatch.setattr(Steady, "new_lesson", lambda steady: joined.append(len(accepted)))
+    fit(Scripted(), [lesson(0), lesson(1), lesson(2)], 30, memories=1, joining=0.6, **QUIET)
+    assert accepted == drawn and set(accepted) == {0, 1, 2}
+    assert joined == [7, 13]  # a third of 18 steps each
 
 
 @pytest.mark.parametrize("optimiser", ["adamw", "muon"])
@@ -738,12 +766,13 @@ def test_a_finished_run_is_not_trained_again_and_its_history_comes_back(tmp_path
     assert [path.name for path in (tmp_path / "deep").iterdir() if path.suffix != ".lock"] == ["run.training"]
 
 
-def test_time_and_skipped_steps_add_up_over_sittings(tmp_path):
+def test_time_and_skipped_steps_add_up_over_sittings(tmp_path, monkeypatch):
+    monkeypatch.setattr("ebmm.training.time", SimpleNamespace(monotonic=count().__next__))  # one second a step
     arguments = {"steps": 6, "memories": 1, "save_every": 3, "checkpoint": tmp_path / "run.training"} | QUIET
     with pytest.raises(KeyboardInterrupt):
         fit(Scripted(loss={1}), Task(RandomBits(8), Stops(5), number=2), **arguments)
     history = fit(Scripted(loss={1}), Task(RandomBits(8), Stops(None), number=2), **arguments)
-    assert history.skipped == 2 and len(history.rows) == 6
+    assert history.skipped == 2 and len(history.rows) == 6 == history.seconds
     assert history.column("step") == list(range(6))
 
 
