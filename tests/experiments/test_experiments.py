@@ -389,6 +389,22 @@ def test_names_of_checkpoints_do_not_collide(tmp_path):
         train("flipped-64-16", "ebmm-predictive", tmp_path / "a.training", device="cpu", steps=1)
 
 
+@pytest.mark.parametrize("name", ["ebmm-predictive", "ebmm-hop"])
+def test_a_contestant_is_trained_on_its_lessons_or_else_on_the_task(name, tmp_path, monkeypatch):
+    given = []
+
+    def stopped(model, task, **options):
+        given.append(task)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(runs, "fit", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        train("redrawn-64-16", name, tmp_path / "a", device="cpu")
+    experiment = EXPERIMENTS["redrawn-64-16"]
+    lessons = experiment.contestants[name].lessons
+    assert bool(lessons) == (name == "ebmm-hop") and given == [lessons or experiment.task]
+
+
 def test_training_does_not_write_over_anything_else(trained, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "fit", lambda *_, **__: pytest.fail("trained before the mistake was named"))
     with pytest.raises(
