@@ -126,6 +126,8 @@ def fault(command: str) -> str:
             return "" if addresses == [f"git+{ADDRESS}@{TAG}"] else f"it installs from {addresses}"
         case ["python", "-m", "ebmm", *arguments]:
             return fault_of_arguments(arguments)
+        case ["python", "-m", "benchmarks.curves"]:
+            return "" if (ROOT / "benchmarks" / "curves.py").is_file() else "no such benchmark"
         case ["torchrun", *arguments]:
             try:
                 given = parse_torchrun(arguments)
