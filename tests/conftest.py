@@ -127,6 +127,14 @@ def cells_of(path: Path) -> list[dict]:
     return json.loads(path.read_text(encoding="utf8"))["cells"]
 
 
+def opened(path):
+    """A picture of a file, which is closed again."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        return picture.copy()
+
+
 def source(cell: dict) -> str:
     """The text of a cell."""
     return "".join(cell["source"])

@@ -11,8 +11,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import BOOK, CHAPTERS, cells_of, source
-from PIL import Image
+from conftest import BOOK, CHAPTERS, cells_of, opened, source
 
 from ebmm.__main__ import main
 from ebmm.book import course
@@ -189,7 +188,7 @@ def test_figures_are_as_large_as_slides_and_come_with_their_text(tmp_path):
     told = [cell["metadata"]["mystnb"]["image"]["alt"] for cell in cells_of(chapter) if "mystnb" in cell["metadata"]]
     assert len(pictures) >= 8
     for picture in pictures:
-        assert Image.open(picture).width >= 1600
+        assert opened(picture).width >= 1600
         (alt,) = re.findall(rf"!\[(.+)\]\({picture.name}\)", listing)
         assert alt in told
 

@@ -8,9 +8,8 @@ import sys
 
 import pytest
 import torch
-from conftest import BOOK, CHAPTERS, KNOWN, ROOT, SIZES, cells_of
+from conftest import BOOK, CHAPTERS, KNOWN, ROOT, SIZES, cells_of, opened
 from make_figures import hero_data, stored_digits
-from PIL import Image
 
 import ebmm
 from ebmm.book import plotting
@@ -111,7 +110,7 @@ def test_pictures_are_drawn_by_their_command(tmp_path):
     command = [sys.executable, str(ROOT / "tools" / "make_figures.py"), "--out", str(tmp_path)]
     subprocess.run(command, check=True, capture_output=True)
     for name in ("hero.png", "preview.png"):
-        drawn, kept = (Image.open(folder / "_static" / name) for folder in (tmp_path, BOOK))
+        drawn, kept = (opened(folder / "_static" / name) for folder in (tmp_path, BOOK))
         assert drawn.size == kept.size
         dark = [sum(pixel < 128 for pixel in image.convert("L").tobytes()) for image in (drawn, kept)]
         assert 0.95 < dark[0] / dark[1] < 1.05
@@ -119,7 +118,7 @@ def test_pictures_are_drawn_by_their_command(tmp_path):
 
 def test_the_picture_of_shared_links_has_their_size():
     path = BOOK / "_static" / "preview.png"
-    assert Image.open(path).size == (1200, 630)
+    assert opened(path).size == (1200, 630)
     assert path.stat().st_size < 200_000
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from conftest import BOOK, CHAPTERS, ROOT, sources
-from PIL import Image
+from conftest import BOOK, CHAPTERS, ROOT, opened, sources
 from sync_address import pages_of, public_address
 
 
@@ -76,7 +75,7 @@ def test_a_shared_link_shows_title_description_and_picture(built_book):
         assert 60 < len(page.meta("description")) <= 200
         assert page.meta("description") == page.meta("og:description")
         picture = built_book / page.meta("og:image").removeprefix(home)
-        assert Image.open(picture).size == (1200, 630)
+        assert opened(picture).size == (1200, 630)
         told.append((page.meta("og:title"), page.meta("description")))
     assert len({title for title, _ in told}) == len({about for _, about in told}) == len(names)
 
@@ -100,6 +99,6 @@ def test_figures_lose_nothing_but_weight(built_book):
     assert len(shown) > 50
     assert not list((built_book / "_images").glob("*.png"))
     for name, file in shown.items():
-        assert np.array_equal(np.asarray(Image.open(file)), np.asarray(Image.open(drawn[name]).convert("RGB")))
+        assert np.array_equal(np.asarray(opened(file)), np.asarray(opened(drawn[name]).convert("RGB")))
     weights = [(file.stat().st_size, drawn[name].stat().st_size) for name, file in shown.items()]
     assert sum(light for light, _ in weights) < 0.55 * sum(heavy for _, heavy in weights)
