@@ -490,6 +490,7 @@ def test_attention_has_a_right_meta_gradient(kind, layer):
         assert not from_products._plain_attention
 
 
+@pytest.mark.filterwarnings("ignore:torch.nn.LayerNorm and InstanceNorm")
 @pytest.mark.parametrize("fast", [True, False])
 def test_the_fast_path_of_attention_is_left_as_it_was_set(fast):
     before = torch.backends.mha.get_fastpath_enabled()

@@ -208,7 +208,7 @@ def test_the_sample_is_what_its_script_makes(official, cache, tmp_path):
 
 @pytest.mark.slow
 def test_a_batch_is_drawn_much_faster_than_a_step_takes(official, cache):
-    task = Task(ImagePatterns(cifar10("train", root=official("cifar10")).images), NoiseBlock(16), 64)
+    task = Task(ImagePatterns(cifar10("train", root=official("cifar10")).images), NoiseBlock(16), 64, "squared error")
     generator = torch.Generator().manual_seed(0)
     seconds = min(timeit.repeat(lambda: task.sample(16, generator), number=1, repeat=5))
     assert seconds < 0.5, "0.05 on a quiet core; an update of the paper's network takes a GPU longer"
