@@ -94,7 +94,8 @@ def rows() -> Iterator[dict]:
     for name, values in GROWN.items():
         for value in values:
             sizes = BASE | {name: value}
-            yield {"model": f"{name} = {value}", **sizes, "seconds": seconds_of(Step(**sizes))}
+            needed = sizes["B"] * products(**sizes)
+            yield {"model": f"{name} = {value}", **sizes, "products": needed, "seconds": seconds_of(Step(**sizes))}
     for recompute in (False, True):
         for memories in HELD:
             sizes = BASE | {"B": memories, "N": 32, "recompute": recompute}
