@@ -22,10 +22,19 @@ if sys.platform != "win32":
 
 
 def data_path(name: str) -> Path:
-    """The path of a file of the repository's ``data/`` folder, compared with ``data/registry.txt``.
+    """The path of a file of the repository's ``data/`` folder, whole: its SHA-256 is that in ``data/registry.txt``.
 
-    What is too large for the installed package, such as trained weights, is downloaded from the repository at
-    the package's own tag; ConnectionError if it cannot be. ValueError for a name that is not in the registry.
+    It is taken from the first of three places: the checkout, or what came with the package; the cache, a folder in
+    ``EBMM_DATA`` where that is set; the repository at the package's own tag, from which this one file is fetched
+    into the cache. Weights come only that way into an installed package, which holds none.
+
+    Args:
+        name: relative to ``data/``, such as "results/seeds.json"; :func:`data_files` lists them.
+
+    Raises:
+        ValueError: a name that is not in the registry, or a file of the first place that was changed or damaged.
+        ConnectionError: a file that cannot be fetched, or arrives otherwise than the registry says.
+        OSError: a cache that cannot be written to.
 
     Example:
         >>> data_path("digits.npz").name
@@ -37,9 +46,10 @@ def data_path(name: str) -> Path:
         raise ValueError(f"no file {name!r} in {folder / 'registry.txt'}; similar ones there: {similar}")
     path = folder / name
     if not path.exists():
-        folder = downloads_folder() / "data" / TAG
-        instead = f"work in a checkout of {REPOSITORY}, whose data folder holds it"
-        return download([f"{REPOSITORY}/raw/{TAG}/data/"], name, f"sha256:{registry[name]}", folder, instead)
+        cached = downloads_folder() / "data" / TAG
+        instead = f"put the file there as {cached / name}; a checkout of {REPOSITORY} holds it as data/{name}"
+        # Not the release's assets: those have no folders, and would have to be kept in step with the registry.
+        return download([f"{REPOSITORY}/raw/{TAG}/data/"], name, f"sha256:{registry[name]}", cached, instead)
     digest = digest_of(path, "sha256")
     if digest != registry[name]:
         raise ValueError(
@@ -69,7 +79,7 @@ def as_json(content: Any, **options) -> str:
 def data_files() -> dict[str, str]:
     """All files of the repository's ``data/`` folder, and the SHA-256 of each."""
     registry = folder_with("registry.txt", "data", "data") / "registry.txt"
-    lines = registry.read_text().splitlines()
+    lines = registry.read_text(encoding="utf8").splitlines()
     for number, line in enumerate(lines, 1):
         if len(line.split()) != 2:
             raise ValueError(f"line {number} of {registry} is no name and SHA-256: {line!r}; restore the file")
@@ -109,7 +119,7 @@ def download(addresses: list[str], name: str, checksum: str, folder: Path, inste
     path, (method, digest) = folder / name, checksum.split(":")
     if path.exists() and digest_of(path, method) == digest:
         return path
-    failures = []
+    failures = [f"  {path} is there, but damaged"] if path.exists() else []
     with locked(path.parent, seconds=600):
         for left in path.parent.glob("tmp????????"):  # of a download that was killed
             left.unlink()
@@ -176,12 +186,11 @@ def check_writable(path: str | os.PathLike) -> Path:
 
 def sweep(folder: Path, name: str | None = None) -> None:
     """Remove what killed processes left in :func:`replacing` this file of the folder, or any."""
-    if sys.platform == "win32":  # which renames no file that is held open to say that its process lives
-        return
-    for left in folder.glob(f".{glob.escape(name) if name else '*'}.{'[0-9a-f]' * 8}.partial"):
-        with suppress(OSError), open(left, "rb+") as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
-            left.unlink()
+    if sys.platform != "win32":  # which renames no file that is held open to say that its process lives
+        for left in folder.glob(f".{glob.escape(name) if name else '*'}.{'[0-9a-f]' * 8}.partial"):
+            with suppress(OSError), open(left, "rb+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # refused while its process lives
+                left.unlink()
 
 
 def _new_beside(path: Path) -> tuple[Path, BinaryIO]:
@@ -192,11 +201,12 @@ def _new_beside(path: Path) -> tuple[Path, BinaryIO]:
         if sys.platform == "win32":
             held.close()
             return beside, held
-        with suppress(OSError):  # a drive without locks, where none is swept either
-            fcntl.flock(held, fcntl.LOCK_EX)
-        if os.fstat(held.fileno()).st_nlink:
-            return beside, held
-        held.close()  # swept before it was held
+        else:
+            with suppress(OSError):  # a drive without locks, where none is swept either
+                fcntl.flock(held, fcntl.LOCK_EX)
+            if os.fstat(held.fileno()).st_nlink:
+                return beside, held
+            held.close()  # swept before it was held
 
 
 @contextmanager

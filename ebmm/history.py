@@ -56,7 +56,7 @@ class History:
     def save(self, path: str | os.PathLike) -> None:
         """Write as JSON."""
         with files.replacing(path) as beside:
-            beside.write_text(files.as_json(asdict(self)))
+            beside.write_text(files.as_json(asdict(self)), encoding="utf8")
 
     def plot(self, axes=None, window: int = 25):
         """Plot loss and error against the step, each with its running median over ``window`` steps.

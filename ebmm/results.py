@@ -29,13 +29,13 @@ def save_results(rows: list[dict], path: str | os.PathLike) -> None:
         new = {_kind(row): row for row in [*old, *rows]}
         text = files.as_json([new[kind] for kind in sorted(new)], indent=1) + "\n"
         with files.replacing(path) as beside:
-            beside.write_text(text)
+            beside.write_text(text, encoding="utf8")
 
 
 def load_results(path: str | os.PathLike) -> list[dict]:
     """Rows of a results file; ValueError for another file or a damaged one."""
     try:
-        rows = json.loads(Path(path).read_text())
+        rows = json.loads(Path(path).read_text(encoding="utf8"))
         if not _are_rows(rows):
             raise ValueError("it holds no list of rows, each with experiment and model")
     except ValueError as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import io
+import re
 import shutil
 import subprocess
 import sys
@@ -423,6 +424,9 @@ def test_the_registry_is_in_step_with_the_files():
     assert set(script("make_registry").registry().splitlines()) <= lines, "run python data/make_registry.py"
 
 
+NOWHERE = "http://127.0.0.1:9/owner/name"
+
+
 @pytest.fixture
 def installed(tmp_path, monkeypatch, server, cache):
     """As if the package were installed: data/ beside it holds less than the registry lists."""
@@ -439,28 +443,63 @@ def installed(tmp_path, monkeypatch, server, cache):
     return folder
 
 
-def test_data_beside_the_installed_package_is_found(installed, server):
+SMALL = "weights/small.safetensors"
+
+
+def test_the_first_place_is_beside_the_package(installed, server):
     assert data_path("digits.npz") == installed / "digits.npz"
     assert server.asked == []
 
 
-def test_weights_are_fetched_once_at_the_same_tag(installed, server, cache):
-    path = data_path("weights/small.safetensors")
+def test_the_third_place_is_the_repository_at_the_same_tag_and_the_second_what_came_from_there(
+    installed, server, cache, monkeypatch
+):
+    path = data_path(SMALL)
     assert path.read_bytes() == b"some weights" and cache in path.parents
-    assert data_path("weights/small.safetensors") == path
-    assert server.asked == ["/owner/name/raw/v9.9/data/weights/small.safetensors"]
+    assert server.asked == [f"/owner/name/raw/v9.9/data/{SMALL}"], "one file is asked for, at the tag"
+    monkeypatch.setattr(files, "REPOSITORY", NOWHERE)
+    assert data_path(SMALL) == path
+    (installed / "weights").mkdir()
+    (installed / SMALL).write_bytes(b"some weights")
+    assert data_path(SMALL) == installed / SMALL, "what is beside the package comes first"
 
 
-def test_weights_that_differ_from_the_registry_are_refused(installed, server):
+def test_the_cache_is_in_EBMM_DATA_where_that_is_set(installed, tmp_path, monkeypatch):
+    monkeypatch.setenv("EBMM_DATA", str(tmp_path / "shared"))
+    assert data_path(SMALL) == tmp_path / "shared" / "downloads" / "data" / "v9.9" / SMALL
+
+
+def test_weights_that_arrive_otherwise_than_the_registry_says_are_refused(installed, server, cache):
     server.files["small.safetensors"] = b"other weights"
     with pytest.raises(ConnectionError, match="does not match the known hash"):
-        data_path("weights/small.safetensors")
+        data_path(SMALL)
+    assert not list(cache.rglob("small*"))
 
 
-def test_weights_without_network_say_what_to_do(installed, server, monkeypatch):
-    monkeypatch.setattr(files, "REPOSITORY", "http://127.0.0.1:9/owner/name")
-    with pytest.raises(ConnectionError, match=r"raw/v9.9/data/weights/small[\s\S]*work in a checkout of"):
-        data_path("weights/small.safetensors")
+def test_weights_that_arrive_cut_off_are_asked_for_again(installed, server):
+    server.cut["small.safetensors"] = 1
+    assert data_path(SMALL).read_bytes() == b"some weights" and len(server.asked) == 2
+
+
+def test_weights_that_were_damaged_in_the_cache_are_fetched_again(installed, server, monkeypatch):
+    path = data_path(SMALL)
+    path.write_bytes(b"some w")
+    assert data_path(SMALL).read_bytes() == b"some weights" and len(server.asked) == 2
+    path.write_bytes(b"some w")
+    monkeypatch.setattr(files, "REPOSITORY", NOWHERE)
+    with pytest.raises(ConnectionError, match=f"{re.escape(str(path))} is there, but damaged"):
+        data_path(SMALL)
+
+
+def test_weights_without_network_say_what_to_do_and_that_helps(installed, server, tmp_path, monkeypatch):
+    monkeypatch.setattr(files, "REPOSITORY", NOWHERE)
+    with pytest.raises(ConnectionError, match=f"v9.9/data/{SMALL}: .*Connection") as raised:
+        data_path(SMALL)
+    (place,) = re.findall(
+        rf"Without a network, put the file there as (\S+); a checkout of {NOWHERE}", str(raised.value)
+    )
+    Path(place).write_bytes(b"some weights")
+    assert data_path(SMALL) == Path(place)
 
 
 def test_a_changed_data_file_is_noticed(installed):
