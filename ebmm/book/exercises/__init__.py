@@ -10,8 +10,13 @@ Example:
     False
 """
 
+from pathlib import Path
+
+# In the installed package the judges lie packed beside, so that nobody reads them by chance; Python imports them there.
+__path__.append(str(Path(__file__).with_name("judges.zip")))
+
 # Each chapter enters its exercises where it is imported, in the order of the book.
-# ruff: noqa: F401
+# ruff: noqa: E402, F401
 from ebmm.book.exercises import (
     _chapter_1,
     _chapter_2,
