@@ -37,9 +37,10 @@ import subprocess
 import sys
 
 if importlib.util.find_spec("ebmm") is None:
-    package = "git+{address}@{tag}"
-    command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", package]
-    subprocess.run(command, check=True)
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+    released, repository = "ebmm=={version}", "git+{address}@{tag}"
+    if subprocess.run([*pip, released], capture_output=True).returncode:
+        subprocess.run([*pip, repository], check=True)
 """
 
 BADGES = """\
@@ -83,6 +84,11 @@ def pages_of(address: str) -> str:
     return f"https://{owner}.github.io/{name}/"
 
 
+def install_cell(address: str, tag: str) -> str:
+    """The source of the cell that installs the release, or what carries its tag where there is none."""
+    return INSTALL_CELL.format(address=address, tag=tag, version=tag[1:])
+
+
 def cell(kind: str, identity: str, source: str, tags: list[str]) -> dict:
     """A notebook cell as git keeps it: without outputs; Colab folds it to its ``# @title``."""
     lines = source.rstrip("\n").splitlines(keepends=True)
@@ -110,7 +116,7 @@ def sync_notebook(text: str, notebook: str, address: str, tag: str, year: str) -
     content = json.loads(text)
     name = address.removeprefix("https://github.com/")
     badges = BADGES.format(name=name, tag=tag, notebook=notebook, address=address)
-    install = INSTALL_CELL.format(address=address, tag=tag)
+    install = install_cell(address, tag)
     cells = with_cell(content["cells"], cell("markdown", "badges", badges, []), 1)
     codes = [place for place, old in enumerate(cells) if old["cell_type"] == "code"]
     position = codes[0] if codes else len(cells)
@@ -136,7 +142,8 @@ def in_step(root: Path) -> dict[Path, str]:
     wanted = {}
     for path in sorted(path for pattern in TEXTS for path in root.glob(pattern)):
         # OWNER/NAME stands in links to GitHub and to Colab alike; the pages live at OWNER.github.io/NAME.
-        text = re.sub(rf"(?<=/){re.escape(known[1])}(?![\w-])", name, path.read_text(encoding="utf8"))
+        text = path.read_text(encoding="utf8").replace(pages_of(f"https://github.com/{known[1]}"), pages_of(address))
+        text = re.sub(rf"(?<=/){re.escape(known[1])}(?![\w-])", name, text)
         wanted[path] = re.sub(rf"(?<={re.escape(name)})(/blob/|@)v\d[\w.]*\w", rf"\g<1>{tag}", text)
     citation = root / "CITATION.cff"
     wanted[citation] = re.sub(r"(?m)^version: .*$", f"version: {tag[1:]}", wanted[citation])

@@ -2,9 +2,10 @@
 
     make colab       (or: python tools/try_colab.py [CHAPTER ...] [--list current])
 
-The install cell asks GitHub for the tag of this version. Here git is told to find that address in a repository made
-from the working tree, so that the trial covers what is not yet committed, let alone published. Weights that do not
-travel with the package are offered as if they had been downloaded.
+The install cell asks PyPI for the release of this version, and where there is none, GitHub for its tag. Here pip
+is told to look into a folder that holds the wheel, and git to find that address in a repository; both are made from the
+working tree, so that the trial covers what is not yet committed, let alone published. Weights, which do not travel with
+the package, are offered as if they had been downloaded.
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ ROOT = Path(__file__).resolve().parent.parent
 PUBLISHED = ROOT / "tools" / "colab.txt"
 CURRENT = "https://raw.githubusercontent.com/googlecolab/backend-info/main/pip-freeze.txt"
 KERNEL = "colab"
-SECONDS_TO_INSTALL = 60
+SECONDS_TO_INSTALL = 10
+BUILDS_WHEELS = "setuptools>=77"  # what pyproject.toml asks for
+THE_RELEASE = "the release"
 
 # What pooch and urllib3 say while they fetch a file or cannot, and warnings of what they are built on.
 FETCHING = re.compile(
@@ -66,16 +69,23 @@ for box in [*ipywidgets.Widget.widgets.values()] if in_python else []:
                 for slider.value in values:
                     pages.add(shown(box))
                 sliders.append([slider.description, len(values), len(pages)])
-source = json.loads(distribution("ebmm").read_text("direct_url.json"))
+told = json.loads(distribution("ebmm").read_text("direct_url.json") or "null")
 installed = {
     "file": ebmm.__file__,
     "version": ebmm.__version__,
-    "address": source["url"],
-    "tag": source["vcs_info"]["requested_revision"],
-    "commit": source["vcs_info"]["commit_id"],
+    "source": "the release",
 }
+if told:
+    installed["source"] = f"{told['url']}@{told['vcs_info']['requested_revision']}, {told['vcs_info']['commit_id']}"
 print(json.dumps({"installed": installed, "in_python": in_python, "sliders": sliders}))
 """
+
+
+class Release(NamedTuple):
+    """What stands in for GitHub, a repository, and for PyPI, a folder with the wheel."""
+
+    repository: Path
+    wheels: Path
 
 
 class Trial(NamedTuple):
@@ -146,7 +156,7 @@ def torch_index() -> str:
 
 def environment(folder: Path, wanted: dict[str, str], index: str) -> Path:
     """An environment with these versions and a kernel; made once and kept in ``folder``."""
-    recipe = json.dumps([str(folder), sys.version, wanted, index], sort_keys=True)
+    recipe = json.dumps([str(folder), sys.version, wanted, index, BUILDS_WHEELS], sort_keys=True)
     place = folder / hashlib.sha256(recipe.encode()).hexdigest()[:16]
     if not (place / "frozen.txt").exists() or (place / "spoilt").exists():
         shutil.rmtree(folder, ignore_errors=True)
@@ -157,6 +167,7 @@ def environment(folder: Path, wanted: dict[str, str], index: str) -> Path:
         pip(place, "install", *lines)
         command = [str(place / "bin" / "python"), "-m", "ipykernel", "install", "--sys-prefix", "--name", KERNEL]
         subprocess.run(command, check=True, capture_output=True)
+        pip(place, "download", "--dest", str(place / "wheels"), BUILDS_WHEELS)
         (place / "frozen.txt").write_text(pip(place, "freeze"))
     return place
 
@@ -170,8 +181,9 @@ def pip(environment: Path, *arguments: str) -> str:
     return outcome.stdout
 
 
-def release(folder: Path) -> Path:
-    """A repository with one commit, what git keeps or would keep of the working tree, under this version's tag."""
+def release(folder: Path) -> Release:
+    """A repository with one commit, what git keeps or would keep of the working tree, under this version's tag, and the
+    wheel that is built from it."""
     repository = folder / "repository.git"
     neutral = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
     subprocess.run(["git", "init", "--quiet", "--bare", str(repository)], env=neutral, check=True)
@@ -186,7 +198,10 @@ def release(folder: Path) -> Path:
         ["repack", "--quiet", "-a", "-d", "--window=0"],  # once: else each trial packs all anew
     ):
         subprocess.run([*command, *arguments], cwd=ROOT, env=neutral, check=True)
-    return repository
+    build = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir"]
+    tagged = f"git+{repository.as_uri()}@{public_address(ROOT)[1]}"
+    subprocess.run([*build, str(folder / "wheels"), tagged], env=neutral, check=True)
+    return Release(repository, folder / "wheels")
 
 
 def offered_data(folder: Path, official: Path | None) -> Path:
@@ -200,8 +215,11 @@ def offered_data(folder: Path, official: Path | None) -> Path:
     return place
 
 
-def try_chapter(notebook: Path, environment: Path, repository: Path, data: Path) -> Trial:
-    """Runs a notebook as FAST as it goes, alone in an empty folder, by the kernel of the environment."""
+def try_chapter(notebook: Path, environment: Path, release: Release, data: Path, released: bool = True) -> Trial:
+    """Runs a notebook as FAST as it goes, alone in an empty folder, by the kernel of the environment.
+
+    ``released=False`` hides the wheel, as before a release.
+    """
     content = json.loads(notebook.read_text(encoding="utf8"))
     look: dict = {
         "cell_type": "code",
@@ -216,16 +234,19 @@ def try_chapter(notebook: Path, environment: Path, repository: Path, data: Path)
     told = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith(("EBMM_", "GIT_", "IPYTHON", "JUPYTER_", "MPL", "PYTHON", "VIRTUAL_ENV"))
+        if not name.startswith(("EBMM_", "GIT_", "IPYTHON", "JUPYTER_", "MPL", "PIP_", "PYTHON", "VIRTUAL_ENV"))
     }
     told |= {
         "EBMM_DATA": str(data),
         "GIT_CONFIG_COUNT": "1",
-        "GIT_CONFIG_KEY_0": f"url.{repository.as_uri()}.insteadOf",
+        "GIT_CONFIG_KEY_0": f"url.{release.repository.as_uri()}.insteadOf",
         "GIT_CONFIG_VALUE_0": public_address(ROOT)[0],
         "JUPYTER_PATH": str(environment / "share" / "jupyter"),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
+        "PIP_CONFIG_FILE": os.devnull,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",  # Colab's pip is not ours to judge
+        "PIP_FIND_LINKS": " ".join(map(str, [environment / "wheels", *([release.wheels] if released else [])])),
+        "PIP_NO_INDEX": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }
     command = [sys.executable, "-m", "papermill", "--no-progress-bar", "--kernel", KERNEL, "--execution-timeout", "300"]
@@ -277,9 +298,8 @@ def changes(environment: Path) -> list[str]:
     return changed
 
 
-def faults(trial: Trial, environment: Path, commit: str, slowness: float = 1.0) -> list[str]:
+def faults(trial: Trial, environment: Path, source: str = THE_RELEASE, slowness: float = 1.0) -> list[str]:
     """What would trouble a reader on Colab."""
-    address, tag = public_address(ROOT)
     found = [trial.error] if trial.error else []
     found += [f"written to stderr: {text}" for text in (FETCHING.sub("", text) for text in trial.stderr) if text]
     found += trial.changed
@@ -287,7 +307,7 @@ def faults(trial: Trial, environment: Path, commit: str, slowness: float = 1.0) 
         found.append(f"{trial.seconds_to_install:.0f} seconds to install")
     if trial.looked:
         installed = trial.looked["installed"]
-        asked = {"version": tag.removeprefix("v"), "address": address, "tag": tag, "commit": commit}
+        asked = {"version": public_address(ROOT)[1].removeprefix("v"), "source": source}
         different = [name for name in asked if installed[name] != asked[name]]
         found += [f"installed {name} {installed[name]}, not {asked[name]}" for name in different]
         if not Path(installed["file"]).resolve().is_relative_to(environment.resolve()):
@@ -302,10 +322,11 @@ def faults(trial: Trial, environment: Path, commit: str, slowness: float = 1.0) 
     return found
 
 
-def head(repository: Path) -> str:
-    """The commit that the repository holds."""
-    command = ["git", "--git-dir", str(repository), "rev-parse", "HEAD"]
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+def tagged(release: Release) -> str:
+    """What an installation from the repository says that it came from."""
+    command = ["git", "--git-dir", str(release.repository), "rev-parse", "HEAD"]
+    commit = subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip()
+    return f"{'@'.join(public_address(ROOT))}, {commit}"
 
 
 def main() -> None:
@@ -327,12 +348,12 @@ def main() -> None:
     place = environment(ROOT / "build" / "colab", wanted, torch_index())
     failed = []
     with tempfile.TemporaryDirectory() as name:
-        repository = release(Path(name))
+        stand_in = release(Path(name))
         data = offered_data(Path(name), Path(official).expanduser() if official else None)
         for chapter in arguments.chapter:
-            tried = try_chapter(ROOT / "book" / f"{chapter}.ipynb", place, repository, data)
-            found = faults(tried, place, head(repository))
-            print(f"{chapter}: {tried.seconds:.0f} s, {tried.seconds_to_install:.0f} of them to install", flush=True)
+            tried = try_chapter(ROOT / "book" / f"{chapter}.ipynb", place, stand_in, data)
+            found = faults(tried, place)
+            print(f"{chapter}: {tried.seconds:.0f} s, {tried.seconds_to_install:.1f} of them to install", flush=True)
             print("".join(f"    {fault}\n" for fault in found), end="", flush=True)
             failed += [chapter] if found else []
     if failed:

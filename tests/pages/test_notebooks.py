@@ -9,7 +9,7 @@ import timeit
 
 import pytest
 from conftest import CHAPTERS, IMAGE_CHAPTERS, ROOT, run_chapter, source
-from sync_address import INSTALL_CELL, public_address
+from sync_address import install_cell, public_address
 
 SECONDS = 60  # of computing, for a chapter run FAST on a machine that counts to three million in 0.2 seconds
 
@@ -558,7 +558,7 @@ def faults(notebook: dict) -> list[str]:
     prose = "\n\n".join(map(source, texts))
     code = "\n\n".join(map(source, codes))
     address, tag = public_address(ROOT)
-    install = INSTALL_CELL.format(address=address, tag=tag).rstrip("\n")
+    install = install_cell(address, tag).rstrip("\n")
     head = "\n".join(source(cell) for cell in cells[:5] if cell["cell_type"] == "markdown")
     parameters = [cell for cell in codes if "parameters" in tags(cell)]
     exercises = re.findall(r"(?m)^#+ Exercise (\d+\.\d+)", prose)
