@@ -1,4 +1,4 @@
-"""The command line: ``python -m ebmm list | train NAME | evaluate NAME | course OUT``.
+"""The command line: ``ebmm list | train NAME | evaluate NAME | course OUT``, or ``python -m ebmm`` and the same.
 
 ``torchrun --nproc-per-node=N -m ebmm train NAME`` trains in N processes, one for each GPU where there are some.
 """
@@ -9,6 +9,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 from ebmm import experiments
 from ebmm.machine import PRECISIONS, process_group, rank_and_processes
@@ -32,7 +33,8 @@ def main(arguments: list[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    whole = argparse.ArgumentParser(prog="python -m ebmm", description="Train and evaluate the book's experiments.")
+    called = "ebmm" if Path(sys.argv[0]).stem == "ebmm" else "python -m ebmm"
+    whole = argparse.ArgumentParser(prog=called, description="Train and evaluate the book's experiments.")
     commands = whole.add_subparsers(dest="command", required=True)
     commands.add_parser("list", help="list experiments and their models")
 
@@ -153,10 +155,15 @@ def _course(given: argparse.Namespace) -> None:
     print(f"{len(written)} files written into {given.out}")
 
 
-if __name__ == "__main__":
+def run() -> NoReturn:
+    """The command of a shell: one command, and the end of the process."""
     status = main()
     if status == 130:  # an ordinary end may abort, where it meets threads of PyTorch that were interrupted at work
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
     sys.exit(status)
+
+
+if __name__ == "__main__":
+    run()
