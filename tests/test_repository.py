@@ -8,16 +8,17 @@ import shutil
 import subprocess
 import sys
 import tomllib
-import zipfile
 from pathlib import Path
 
 import pytest
 import yaml
-from conftest import CHAPTERS, ROOT
+from conftest import ROOT
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from sync_address import in_step, pages_of, public_address
 from try_colab import PUBLISHED, versions
+
+from ebmm.__main__ import parser
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
@@ -233,46 +234,23 @@ def test_importing_is_quick_and_does_nothing_else(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.slow
-def test_wheel_carries_the_data_and_loads_it(tmp_path):
-    source = tmp_path / "source"
-    for path in files_of_the_repository():
-        if path.parts[len(ROOT.parts)] in {"ebmm", "book", "data", "pyproject.toml", "README.md", "LICENSE"}:
-            copy = source / path.relative_to(ROOT)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(path, copy)
-    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    options = ["--no-deps", "--no-build-isolation"]
-    subprocess.run([*pip, "wheel", *options, "--wheel-dir", str(tmp_path), str(source)], check=True)
-    (wheel,) = tmp_path.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    assert {"ebmm/py.typed", "ebmm/data/digits.npz", "ebmm/data/registry.txt"} <= set(names)
-    assert {f"ebmm/chapters/{chapter}.ipynb" for chapter in CHAPTERS} <= set(names)
-    assert wheel.stat().st_size < 20e6
-    assert "ebmm/data/checkpoints/redrawn-64-48-ebmm-slots.safetensors" in names
-    assert not [name for name in names if "binary-" in name and name.endswith(".safetensors")]
-
-    installed = tmp_path / "installed"
-    subprocess.run([*pip, "install", *options, "--target", str(installed), str(wheel)], check=True)
-    code = f"""
-import sys
-sys.path.insert(0, {str(installed)!r})
-import ebmm.datasets, ebmm.files
-assert ebmm.datasets.__file__.startswith({str(installed)!r}), ebmm.datasets.__file__
-path = str(ebmm.files.data_path("digits.npz"))
-assert path.startswith({str(installed)!r}), path
-assert len(ebmm.datasets.digits()) >= 100
-import ebmm.book.course
-print(len(ebmm.book.course.export("course", solutions=False)))
-"""
-    outcome = run(code, tmp_path)
-    assert outcome.returncode == 0, outcome.stderr
-    assert int(outcome.stdout) == len(CHAPTERS) + 1
+@pytest.mark.parametrize(
+    ("program", "called"), [("/usr/bin/ebmm", "ebmm"), ("ebmm.exe", "ebmm"), ("ebmm/__main__.py", "python -m ebmm")]
+)
+def test_the_command_calls_itself_as_it_was_called(program, called, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [program, "list"])
+    assert parser().prog == called
 
 
 @pytest.mark.parametrize(
     "command",
-    ["ruff check .", "ruff format --check .", "mypy", "nbstripout --keep-id --verify NOTEBOOKS"],
+    [
+        "ruff check .",
+        "ruff format --check .",
+        "mypy",
+        "mypy --platform win32 --cache-dir .mypy_cache/windows ebmm",
+        "nbstripout --keep-id --verify NOTEBOOKS",
+    ],
 )
 def test_what_make_lint_checks_holds(command):
     words = [word for word in command.split() if word != "NOTEBOOKS"]
