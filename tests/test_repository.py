@@ -197,6 +197,24 @@ def test_make_says_which_python_it_needs(tmp_path):
     assert "Python 3.11, 3.12 or 3.13 is needed" in outcome.stdout + outcome.stderr
 
 
+def without_make() -> list[str]:
+    """What CONTRIBUTING.md says to do where there is no make."""
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf8")
+    return text.split("Without `make`")[1].split("```\n")[1].splitlines()
+
+
+def test_the_way_without_make_is_that_of_make(tmp_path):
+    for name in ["Makefile", "pyproject.toml", *(path.name for path in ROOT.glob("requirements*"))]:
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "tools").mkdir()
+    shutil.copy(ROOT / "tools" / "fetch_widgets.py", tmp_path / "tools")
+    done = make("--dry-run", "book", "test", "PYTHON=python", cwd=tmp_path)
+    text = done.stdout.replace(".venv/bin/jupyter-book", "python -m jupyter book").replace(".venv/bin/python", "python")
+    text = re.sub(r" (--clear|--disable-pip-version-check|--quiet|--numprocesses \d+)(?= |$)", "", text)
+    made = [line.strip() for line in text.splitlines() if re.match(r"python (-m|tools/)", line)]
+    assert made == [line for line in without_make() if line != ". .venv/bin/activate"], done.stderr
+
+
 # The package as it is installed
 
 

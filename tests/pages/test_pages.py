@@ -21,6 +21,7 @@ import papermill
 import pytest
 from conftest import CHAPTERS, ROOT, sources
 from sync_address import public_address
+from test_repository import without_make
 from torch.distributed.run import parse_args as parse_torchrun
 
 import ebmm
@@ -122,8 +123,13 @@ def fault(command: str) -> str:
             )
             return tried.stderr
         case ["pip", "install", *packages]:
-            addresses = [package for package in packages if "://" in package]
-            return "" if addresses == [f"git+{ADDRESS}@{TAG}"] else f"it installs from {addresses}"
+            (package,) = packages
+            known = package in ("ebmm", "ebmm[course]") or re.fullmatch(
+                rf"(ebmm\[course\] @ )?git\+{re.escape(ADDRESS)}@{re.escape(TAG)}", package
+            )
+            return "" if known else f"it installs {package}"
+        case ["python", "-m", "venv" | "pip" | "jupyter" | "pytest", *_] | [".", _]:
+            return "" if command in without_make() else "the way without make has no such command"
         case ["python", "-m", "ebmm", *arguments]:
             return fault_of_arguments(arguments)
         case ["python", "-m", "benchmarks.curves"]:
@@ -179,8 +185,10 @@ def test_no_command_is_excused_that_no_page_names():
     ("command", "words"),
     [
         ("make coffee", "No rule"),
-        (f"pip install git+{ADDRESS}@v0.0.0", "it installs from"),
-        ("pip install ebmm", "it installs from"),
+        (f"pip install git+{ADDRESS}@v0.0.0", "it installs git"),
+        ("pip install embm", "it installs embm"),
+        ("pip install 'ebmm[cource]'", "it installs ebmm[cource]"),
+        ("python -m pip install ebmm", "no such command"),
         ("python -m ebmm play", "not understood"),
         ("python -m ebmm train binary-17", "no such experiment"),
         ("python -m ebmm train binary-16 --model hop", "no such experiment or model"),
