@@ -39,12 +39,13 @@ export PYDEVD_DISABLE_FILE_VALIDATION = 1
 # The chapters' tensors are small: on a busy machine more threads only wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install book serve test bench oldest colab lint format address figures lock hooks clean distclean
+.PHONY: help install book zip serve test bench oldest colab lint format address figures lock hooks clean distclean
 .DELETE_ON_ERROR:
 
 help:
 	@echo 'make book       build the book into _build/html'
 	@echo 'make serve      show it at http://127.0.0.1:$(PORT)'
+	@echo 'make zip        the built book as one file, to be read without a network'
 	@echo 'make test       run all tests'
 	@echo 'make bench      time a training step beside JAX, TorchOpt, higher and plain PyTorch: an hour'
 	@echo 'make oldest     test the package with the oldest versions that it allows'
@@ -87,6 +88,9 @@ book: $(VENV)/installed $(VENDOR)
 
 _build/html/index.html:
 	$(MAKE) book
+
+zip: $(VENV)/installed _build/html/index.html
+	$(BIN)/python tools/zip_book.py
 
 serve: $(VENV)/installed _build/html/index.html
 	@echo 'http://127.0.0.1:$(PORT)   (stop with Ctrl-C)'

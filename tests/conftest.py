@@ -36,7 +36,7 @@ OFFICIAL = {
 IMAGE_CHAPTERS = ("06_characters", "07_photographs")  # which show official data where there are any
 # What shares the chapters as they ran and the book built from them stays in one of several processes. It and the
 # chapters on Colab take longest, and begin first.
-OF_THE_BOOK = tuple(f"tests/pages/test_{name}.py" for name in ("notebooks", "book", "site", "landing"))
+OF_THE_BOOK = tuple(f"tests/pages/test_{name}.py" for name in ("notebooks", "book", "site", "landing", "offline"))
 LONGEST = (*OF_THE_BOOK, "tests/pages/test_colab.py")
 SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
 KNOWN = re.compile("THEBE_JS_URL")  # Jupyter Book loads thebe's settings twice; harmless

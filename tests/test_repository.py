@@ -164,6 +164,7 @@ def test_make_knows_the_documented_targets():
         "bench",
         "colab",
         "serve",
+        "zip",
         "lint",
         "format",
         "address",
