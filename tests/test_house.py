@@ -67,6 +67,18 @@ def running_up(room: str, code: str) -> set[str]:
     return {other for other in imported(code) - {room} if LEVELS[other] >= LEVELS[room]}
 
 
+def without_encoding(code: str) -> list[int]:
+    """Lines that read or write text in whatever encoding the machine prefers, which on Windows is not UTF-8."""
+    calls = [node for node in ast.walk(ast.parse(code)) if isinstance(node, ast.Call)]
+    found = []
+    for call in calls:
+        name, second = ast.unparse(call.func), " ".join(map(ast.unparse, call.args[1:2]))
+        of_text = name.endswith((".read_text", ".write_text")) or (name == "open" and "b" not in second)
+        if of_text and "encoding" not in {keyword.arg for keyword in call.keywords}:
+            found.append(call.lineno)
+    return found
+
+
 def lines(*paths: Path) -> int:
     return sum(len(path.read_text(encoding="utf8").splitlines()) for path in paths)
 
@@ -97,6 +109,23 @@ def test_no_import_runs_up(file):
 )
 def test_an_import_that_runs_up_is_found(room, code, found):
     assert running_up(room, code) == found
+
+
+@pytest.mark.parametrize("file", FILES)
+def test_text_has_the_same_encoding_everywhere(file):
+    assert without_encoding((PACKAGE / file).read_text(encoding="utf8")) == []
+
+
+@pytest.mark.parametrize(
+    ("code", "found"),
+    [
+        ("open(a, 'rb')\npath.read_text('x', encoding='utf8')\nImage.open(path)\nopen(a, encoding='utf8')", []),
+        ("open(a)\nwith open(a, 'w') as file: pass", [1, 2]),
+        ("Path(a, b).read_text()\nbeside.write_text(text)", [1, 2]),
+    ],
+)
+def test_text_without_an_encoding_is_found(code, found):
+    assert without_encoding(code) == found
 
 
 def test_importing_is_light_and_quick():
