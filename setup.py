@@ -1,7 +1,8 @@
-"""The wheel is built without solutions and tools, its judges packed; pyproject.toml holds all else."""
+"""The wheel is built without solutions and tools, with its judges packed and whole links; else see pyproject.toml."""
 
 import json
 import re
+import runpy
 import shutil
 import zipfile
 from pathlib import Path
@@ -46,4 +47,17 @@ def pack(files: list[Path], archive: Path) -> None:
             file.unlink()
 
 
-setup(cmdclass={"build_py": BuildWithoutSolutions})
+def readme() -> str:
+    """README.md as PyPI needs it, where a link to a file of the repository must name the repository."""
+    told = runpy.run_path("ebmm/_repository.py")
+    text = Path("README.md").read_text(encoding="utf8")
+    for link, kind in ((r"(!\[[^]]*\]\()", "raw"), (r"((?<!!)\[[^]]*\]\()", "blob")):
+        text = re.sub(rf"{link}(?!https?:|#)", rf"\1{told['REPOSITORY']}/{kind}/{told['TAG']}/", text)
+    return text
+
+
+setup(
+    cmdclass={"build_py": BuildWithoutSolutions},
+    long_description=readme(),
+    long_description_content_type="text/markdown",
+)

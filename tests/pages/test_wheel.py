@@ -23,7 +23,8 @@ from test_repository import files_of_the_repository
 
 from ebmm.book import course
 
-VERSION = public_address(ROOT)[1].removeprefix("v")
+ADDRESS, TAG = public_address(ROOT)
+VERSION = TAG.removeprefix("v")
 AT_MOST = 3e6  # bytes
 CHAPTER = "02_reading"
 BIN = "Scripts" if os.name == "nt" else "bin"
@@ -111,6 +112,9 @@ def test_the_wheel_says_whose_terms_hold_and_where_to_read_on(built):
     assert "License-File: LICENSE\n" in told and "License-File: LICENSE-text\n" in told
     assert {"Documentation", "Source", "Issues", "Changelog"} <= set(re.findall("Project-URL: (.+?),", told))
     assert {"book", "course"} <= set(re.findall("Provides-Extra: (.+)", told))
+    targets = re.findall(r"\]\(([^)]+)\)", told)
+    assert all(target.startswith("https://") for target in targets)
+    assert f"{ADDRESS}/raw/{TAG}/book/_static/hero.png" in targets and f"{ADDRESS}/blob/{TAG}/LICENSE" in targets
 
 
 def test_the_wheel_is_built_alike_where_an_earlier_build_left_something(built, tmp_path):
