@@ -26,7 +26,7 @@ def data_path(name: str) -> Path:
 
     It is taken from the first of three places: the checkout, or what came with the package; the cache, a folder in
     ``EBMM_DATA`` where that is set; the repository at the package's own tag, from which this one file is fetched
-    into the cache. Weights come only that way into an installed package, which holds none.
+    into the cache. Nearly all weights come only that way into an installed package.
 
     Args:
         name: relative to ``data/``, such as "results/seeds.json"; :func:`data_files` lists them.

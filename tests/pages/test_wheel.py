@@ -22,11 +22,13 @@ from test_pages import blocks, text_of
 from test_repository import files_of_the_repository
 
 from ebmm.book import course
+from ebmm.files import data_files
 
 ADDRESS, TAG = public_address(ROOT)
 VERSION = TAG.removeprefix("v")
 AT_MOST = 3e6  # bytes
 CHAPTER = "02_reading"
+EXERCISES = ROOT / "ebmm" / "book" / "exercises"
 BIN = "Scripts" if os.name == "nt" else "bin"
 INSTEAD = "# Solutions are not in the installed package: they are in the repository, in the folder book/."
 JUDGES = re.compile(r"ebmm/book/exercises/_chapter_\d+\.py")
@@ -74,7 +76,14 @@ def of_the_package(tree: Path) -> set[str]:
     """The files that the package is made of."""
     paths = [*tree.glob("ebmm/**/*"), *tree.glob("book/*.ipynb"), *tree.glob("data/**/*")]
     names = {path.relative_to(tree).as_posix() for path in paths if path.is_file()}
-    return {name for name in names if not name.startswith(("data/checkpoints/", "data/."))}
+    return {name for name in names if not name.startswith(("data/checkpoints/", "data/."))} | of_the_judges()
+
+
+def of_the_judges() -> set[str]:
+    """The weights that judges of exercises ask for: in a course they may have no network."""
+    code = "".join(text_of(path) for path in EXERCISES.glob("_chapter_*.py"))
+    named = [f"checkpoints/{name}-{model}.safetensors" for name, model in re.findall('"([^" ]+)", "([^" ]+)"', code)]
+    return {f"data/{name}" for name in named if name in data_files()}
 
 
 def files_in(wheel: Path) -> dict[str, bytes]:
@@ -104,6 +113,7 @@ def test_the_wheel_holds_the_package_the_small_data_and_the_chapters_and_nothing
     assert names == wanted | {"ebmm/book/exercises/judges.zip"}
     assert {"ebmm/data/registry.txt", "ebmm/data/digits.npz", "ebmm/data/results/seeds.json"} <= names
     assert f"ebmm/chapters/{CHAPTER}.ipynb" in names
+    assert "ebmm/data/checkpoints/networks-64-16-ebmm-gated.safetensors" in names
 
 
 def test_the_wheel_says_whose_terms_hold_and_where_to_read_on(built):
@@ -158,8 +168,7 @@ def test_the_wheel_carries_no_solution(built):
 def test_the_judges_are_packed_as_they_are(built):
     (built.shelf / "judges.zip").write_bytes(files_in(built.wheel)["ebmm/book/exercises/judges.zip"])
     judges = files_in(built.shelf / "judges.zip")
-    paths = (ROOT / "ebmm" / "book" / "exercises").glob("_chapter_*.py")
-    assert judges == {path.name: path.read_bytes() for path in paths} != {}
+    assert judges == {path.name: path.read_bytes() for path in EXERCISES.glob("_chapter_*.py")} != {}
     (built.shelf / "judges.zip").unlink()
 
 
