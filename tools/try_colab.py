@@ -236,6 +236,7 @@ def try_chapter(notebook: Path, environment: Path, release: Release, data: Path,
         for name, value in os.environ.items()
         if not name.startswith(("EBMM_", "GIT_", "IPYTHON", "JUPYTER_", "MPL", "PIP_", "PYTHON", "VIRTUAL_ENV"))
     }
+    shelves = [environment / "wheels", release.wheels] if released else [environment / "wheels"]
     told |= {
         "EBMM_DATA": str(data),
         "GIT_CONFIG_COUNT": "1",
@@ -245,7 +246,7 @@ def try_chapter(notebook: Path, environment: Path, release: Release, data: Path,
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1"),
         "PIP_CONFIG_FILE": os.devnull,
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",  # Colab's pip is not ours to judge
-        "PIP_FIND_LINKS": " ".join(map(str, [environment / "wheels", *([release.wheels] if released else [])])),
+        "PIP_FIND_LINKS": " ".join(folder.as_uri() for folder in shelves),
         "PIP_NO_INDEX": "1",
         "PYDEVD_DISABLE_FILE_VALIDATION": "1",
     }

@@ -202,7 +202,7 @@ def desk(built, tmp_path_factory) -> Desk:
     subprocess.run([sys.executable, "-m", "venv", str(environment)], check=True)
     kept = {name: value for name, value in os.environ.items() if not re.match("(EBMM|PIP|PYTHON|VIRTUAL_ENV)", name)}
     nowhere = dict.fromkeys(("http_proxy", "https_proxy", "HTTP_PROXY", "HTTPS_PROXY"), "http://127.0.0.1:9")
-    told = kept | nowhere | {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(built.shelf)}
+    told = kept | nowhere | {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": built.shelf.as_uri()}
     told |= {"PIP_DISABLE_PIP_VERSION_CHECK": "1", "PYDEVD_DISABLE_FILE_VALIDATION": "1", "EBMM_DATA": str(folder)}
     desk = Desk(environment, folder, told)
     desk.says("python", "-c", sources(BOOK / f"{CHAPTER}.ipynb", "code")[0])
