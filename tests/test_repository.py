@@ -212,7 +212,7 @@ def test_the_way_without_make_is_that_of_make(tmp_path):
     done = make("--dry-run", "book", "test", "PYTHON=python", cwd=tmp_path)
     text = done.stdout.replace(".venv/bin/jupyter-book", "python -m jupyter book").replace(".venv/bin/python", "python")
     text = re.sub(r" (--clear|--disable-pip-version-check|--quiet|--numprocesses \d+)(?= |$)", "", text)
-    made = [line.strip() for line in text.splitlines() if re.match(r"python (-m|tools/)", line)]
+    made = [" ".join(line.split()) for line in text.splitlines() if re.match(r"python (-m|tools/)", line)]
     assert made == [line for line in without_make() if line != ". .venv/bin/activate"], done.stderr
 
 
