@@ -3,30 +3,35 @@
 # make serve    look at the book
 # make help     everything else
 #
-# PYTHON        which Python to build .venv with: 3.11, 3.12 or 3.13 (found by itself)
+# PYTHON        which Python to build .venv with: 3.11 to 3.14 (found by itself)
 # TORCH_INDEX   where to take PyTorch from; empty is the usual registry. On Linux that build brings CUDA
 #               (3 GB); make book TORCH_INDEX=https://download.pytorch.org/whl/cpu takes the small one.
 # TESTS         what `make test` runs, for example TESTS=tests/test_hopfield.py
 # PROCESSES     how many run them side by side, each on one core; 0 runs them in one, as --pdb wants
 # COLAB         what `make colab` is told, for example COLAB=06_characters or COLAB='--list current'
 # BENCH         what `make bench` is told, for example BENCH='--sizes small --forms ours plain jax'
+# LOCK          what `make lock` is told: empty keeps what can be kept, LOCK=--upgrade takes the newest of all,
+#               LOCK='--upgrade-package NAME' of one
 
-SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))
-PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3 python; do \
+SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
 	$$p -c '$(SUPPORTED)' 2>/dev/null && echo $$p && break; done)
 TORCH_INDEX ?=
 TESTS ?=
 PROCESSES ?= 2
 COLAB ?=
 BENCH ?=
+LOCK ?=
 PORT ?= 8000
 VENV ?= .venv
 BIN = $(VENV)/bin
 PIP = $(BIN)/python -m pip --disable-pip-version-check install --quiet
 BENCH_PIP = $(BENCH_VENV)/bin/python -m pip --disable-pip-version-check install --quiet
-LOCKED_TORCH = $(shell grep '^torch==' requirements.lock)
+TORCH = $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --requirement requirements-torch.txt
 NOTEBOOKS = $(wildcard book/*.ipynb)
 BENCH_VENV = .venv-bench
+LOCK_VENV = .venv-lock
+UV = uv==0.13.9
 OLDEST_VENV = .venv-oldest
 OLDEST_PIP = $(OLDEST_VENV)/bin/python -m pip --disable-pip-version-check install --quiet
 OLDEST = energies baselines coders $(patsubst %,test_%.py,bank contract doctests evaluation files gradients history \
@@ -54,23 +59,23 @@ help:
 	@echo 'make format     put style and notebooks in order'
 	@echo 'make address    bring notebooks, links and tags in step with _config.yml and pyproject.toml'
 	@echo 'make figures    compute the pictures of the landing page'
-	@echo 'make lock       choose new exact versions: requirements.lock and environment.yml'
+	@echo 'make lock       choose exact versions: requirements.lock, environment.yml, and those of benchmarks and releases'
 	@echo 'make hooks      check style at every commit'
 	@echo 'make clean      remove what was built; make distclean removes the environments too'
 
 install: $(VENV)/installed
 
 define python_is_supported
-@test -n "$(PYTHON)" || { echo 'Python 3.11, 3.12 or 3.13 is needed: make PYTHON=/path/to/python3.11'; exit 1; }
-@$(PYTHON) -c '$(SUPPORTED)' || { echo '$(PYTHON) is not Python 3.11, 3.12 or 3.13'; exit 1; }
+@test -n "$(PYTHON)" || { echo 'Python 3.11, 3.12, 3.13 or 3.14 is needed: make PYTHON=/path/to/python3.11'; exit 1; }
+@$(PYTHON) -c '$(SUPPORTED)' || { echo '$(PYTHON) is not Python 3.11, 3.12, 3.13 or 3.14'; exit 1; }
 endef
 
-$(VENV)/locked: requirements.lock
+$(VENV)/locked: requirements.lock requirements-torch.txt
 	$(python_is_supported)
 	@echo 'Installing exact versions into $(VENV) with $(PYTHON): minutes, once'
 	$(PYTHON) -m venv --clear $(VENV)
-	$(if $(TORCH_INDEX),$(PIP) --index-url $(TORCH_INDEX) $(LOCKED_TORCH))
-	$(PIP) --requirement requirements.lock
+	$(PIP) --require-hashes --requirement requirements.lock
+	$(PIP) $(TORCH)
 	@touch $@
 
 $(VENV)/installed: $(VENV)/locked pyproject.toml
@@ -99,12 +104,12 @@ serve: $(VENV)/installed _build/html/index.html
 test: $(VENV)/installed $(VENDOR)
 	$(BIN)/python -m pytest --numprocesses $(PROCESSES) $(TESTS)
 
-$(BENCH_VENV)/installed: benchmarks/requirements.txt requirements.lock
+$(BENCH_VENV)/installed: benchmarks/requirements.txt requirements-torch.txt
 	$(python_is_supported)
 	@echo 'Installing JAX, TorchOpt and higher into $(BENCH_VENV) with $(PYTHON): minutes, once'
 	$(PYTHON) -m venv --clear $(BENCH_VENV)
-	$(if $(TORCH_INDEX),$(BENCH_PIP) --index-url $(TORCH_INDEX) $(LOCKED_TORCH))
-	$(BENCH_PIP) --requirement $<
+	$(BENCH_PIP) --require-hashes --no-deps --requirement $<
+	$(BENCH_PIP) $(TORCH)
 	@touch $@
 
 bench: $(BENCH_VENV)/installed
@@ -138,8 +143,18 @@ address: $(VENV)/installed
 figures: $(VENV)/installed
 	$(BIN)/python tools/make_figures.py
 
-lock:
-	$(PYTHON) tools/lock.py
+$(LOCK_VENV)/bin/uv: Makefile
+	$(PYTHON) -m venv --clear $(LOCK_VENV)
+	$(LOCK_VENV)/bin/python -m pip --disable-pip-version-check install --quiet $(UV)
+
+COMPILE = $(LOCK_VENV)/bin/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate \
+	--no-emit-package torch --custom-compile-command 'make lock' --constraint requirements-torch.txt $(LOCK)
+
+lock: $(LOCK_VENV)/bin/uv
+	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements.lock
+	$(COMPILE) benchmarks/requirements.in --constraint requirements.lock --output-file benchmarks/requirements.txt
+	$(COMPILE) --group release --constraint requirements.lock --output-file tools/release.lock
+	$(PYTHON) tools/conda.py
 
 hooks: $(VENV)/installed
 	$(BIN)/pre-commit install
@@ -149,4 +164,4 @@ clean:
 	find ebmm tests tools book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) $(BENCH_VENV) $(OLDEST_VENV)
+	rm -rf $(VENV) $(BENCH_VENV) $(OLDEST_VENV) $(LOCK_VENV)

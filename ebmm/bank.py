@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -39,7 +40,7 @@ class MemoryBank:
         (100000, torch.Size([2, 5, 16]))
     """
 
-    def __init__(self, folder: str | os.PathLike):
+    def __init__(self, folder: str | os.PathLike[str]):
         files = sorted(Path(folder).glob("*.npy"))
         if not files:
             raise FileNotFoundError(f"no bank of memories lies in {folder}: MemoryBank.create makes one")
@@ -52,7 +53,7 @@ class MemoryBank:
             raise ValueError(f"all tensors of a bank hold as many memories, got {shapes}")
 
     @classmethod
-    def create(cls, folder: str | os.PathLike, like: Memory, number: int) -> MemoryBank:
+    def create(cls, folder: str | os.PathLike[str], like: Memory, number: int) -> MemoryBank:
         """A bank for so many memories like this one, full of zeros, in a folder that is new or empty.
 
         A file system that knows holes takes up room for what is written only. FileExistsError where files lie already;
@@ -73,11 +74,11 @@ class MemoryBank:
     def __len__(self) -> int:
         return len(next(iter(self._maps.values())))
 
-    def __getitem__(self, key) -> Memory:
+    def __getitem__(self, key: Any) -> Memory:
         at = self._index(key)
         return Memory({name: torch.from_numpy(np.array(held[at])) for name, held in self._maps.items()})
 
-    def __setitem__(self, key, memory: Memory) -> None:
+    def __setitem__(self, key: Any, memory: Memory) -> None:
         at, names = self._index(key), set(self._maps)
         if set(memory) != names:
             raise ValueError(f"this bank keeps {sorted(names)}, got {sorted(memory)}")
@@ -87,7 +88,7 @@ class MemoryBank:
                 raise ValueError(f"{name} must be {shape}, got {given}")
             held[at] = memory[name].detach().cpu().numpy()
 
-    def _index(self, key) -> slice | np.ndarray:
+    def _index(self, key: Any) -> slice | np.ndarray:
         """As NumPy takes it, the leading dimension kept."""
         if isinstance(key, slice):
             return key

@@ -27,7 +27,7 @@ def evaluate(
     batch_size: int = 50,
     device: str | None = None,
     clamp: bool = False,
-) -> dict:
+) -> dict[str, Any]:
     """Write and read many fresh memories; mean error and its 5th and 95th percentiles over memories.
 
     Args:

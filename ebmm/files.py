@@ -59,16 +59,16 @@ def data_path(name: str) -> Path:
     return path
 
 
-def digest_of(path: str | os.PathLike, method: str) -> str:
+def digest_of(path: str | os.PathLike[str], method: str) -> str:
     """Of a file's content, by a method of :mod:`hashlib`; in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, method).hexdigest()
 
 
-def as_json(content: Any, **options) -> str:
+def as_json(content: Any, **options: Any) -> str:
     """JSON, with NumPy's and PyTorch's numbers as plain ones; TypeError for what it cannot hold."""
 
-    def plain(value):
+    def plain(value: Any) -> Any:
         if not hasattr(value, "tolist"):
             raise TypeError(f"{value!r} is not JSON serializable: give numbers, texts, and lists and dicts of them")
         return value.tolist()
@@ -134,7 +134,7 @@ def download(addresses: list[str], name: str, checksum: str, folder: Path, inste
 
 
 @contextmanager
-def replacing(path: str | os.PathLike) -> Iterator[Path]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """Gives a new file beside ``path`` to write to, which then takes its place: whole and on the disk, or not at all.
 
     Whatever stops it leaves what was at ``path`` before. Missing folders are made, a link is followed, and what
@@ -170,7 +170,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         os.close(folder)
 
 
-def check_writable(path: str | os.PathLike) -> Path:
+def check_writable(path: str | os.PathLike[str]) -> Path:
     """The path with links followed, in a folder that is there; OSError if no file can be written to it."""
     given, path = path, Path(os.path.realpath(path))
     if path.is_dir():
@@ -210,7 +210,7 @@ def _new_beside(path: Path) -> tuple[Path, BinaryIO]:
 
 
 @contextmanager
-def locked(path: str | os.PathLike, seconds: float = 10) -> Iterator[None]:
+def locked(path: str | os.PathLike[str], seconds: float = 10) -> Iterator[None]:
     """One process at a time is inside, for each ``path``, a file or a folder; a killed one lets the next one in.
 
     The lock is a hidden file beside ``path``, which stays. TimeoutError if another process does not come out.

@@ -7,13 +7,14 @@ import random
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 
-def numbers(data, must: str) -> Tensor:
+def numbers(data: Any, must: str) -> Tensor:
     """A tensor, an array or a list of either as a tensor on the CPU, without a graph.
 
     Bytes stay bytes, and float64 tensors float64: they were made on purpose. All else becomes float32, float64
@@ -47,7 +48,7 @@ def numbers(data, must: str) -> Tensor:
     return array.detach().to("cpu", array.dtype if kept else torch.float32)
 
 
-def real(value, name: str, least: float | None = None, must: str = "a number") -> float:
+def real(value: Any, name: str, least: float | None = None, must: str = "a number") -> float:
     """A number of Python's, NumPy's or PyTorch's as a float; where there is a ``least``, it is no NaN."""
     if isinstance(value, bool) or not hasattr(value, "__float__") or getattr(value, "ndim", 0) > 0:
         raise TypeError(f"{name} must be {must}, got {value!r}")
@@ -56,7 +57,7 @@ def real(value, name: str, least: float | None = None, must: str = "a number") -
     return float(value)
 
 
-def whole(value, name: str, least: float = 1) -> int:
+def whole(value: Any, name: str, least: float = 1) -> int:
     """A whole number as an int, given as any kind of number, 2.0 too."""
     if not real(value, name, least, "a whole number").is_integer():
         raise TypeError(f"{name} must be a whole number, got {value!r}")
@@ -70,17 +71,17 @@ def check_shares(**given: float) -> None:
             raise ValueError(f"{name} must lie in [0, 1], got {value}")
 
 
-def is_function(given) -> bool:
+def is_function(given: object) -> bool:
     """Something to call; a class that somebody forgot to make an object of is none."""
     return callable(given) and not isinstance(given, type)
 
 
-def kind(given) -> str:
+def kind(given: object) -> str:
     """What to call something in a message."""
     return f"the class {given.__name__}" if isinstance(given, type) else type(given).__name__
 
 
-def name_of(function) -> str:
+def name_of(function: object) -> str:
     """What to call a source or a corruption: a function by its name, an object as it shows itself."""
     return getattr(function, "__name__", None) or repr(function)
 

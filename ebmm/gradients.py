@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from contextlib import suppress
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -175,11 +176,11 @@ def _known_fault(spy: _Spy) -> str:
 class _Spy(TorchFunctionMode):
     """Notes which functions of PyTorch are called, and whether one rounds."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
-        self.called, self.rounded = set(), False
+        self.called, self.rounded = set[str](), False
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         self.called.add(func.__name__)
         result = func(*args, **(kwargs or {}))
         if isinstance(result, Tensor) and result.is_floating_point() and result.dtype != torch.float64:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
 
 import torch
@@ -53,12 +53,12 @@ class History:
         """All values of one column, such as ``"loss"``."""
         return [row[name] for row in self.rows]
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write as JSON."""
         with files.replacing(path) as beside:
             beside.write_text(files.as_json(asdict(self)), encoding="utf8")
 
-    def plot(self, axes=None, window: int = 25):
+    def plot(self, axes: Any = None, window: int = 25) -> Any:
         """Plot loss and error against the step, each with its running median over ``window`` steps.
 
         Args:
@@ -90,7 +90,7 @@ class Checkpoint:
 
     def __init__(
         self,
-        path: str | os.PathLike | None,
+        path: str | os.PathLike[str] | None,
         settings: Mapping[str, object],
         task: object,
         model: nn.Module,
@@ -184,7 +184,7 @@ class Checkpoint:
             ) from error
 
 
-def _digest_of_all(state: dict) -> str:
+def _digest_of_all(state: dict[str, Any]) -> str:
     """PyTorch looks for no damage in the tensors of a file."""
     return digest([digest(leaf) if isinstance(leaf, Tensor) else leaf for leaf in tree_leaves(state)])
 

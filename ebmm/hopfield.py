@@ -253,8 +253,7 @@ class Hopfield(nn.Module):
         self._check_values(query, "query", weight)
         check_counts(steps=steps)
         if clamp is not None:
-            if not isinstance(clamp, Tensor) or clamp.dtype != torch.bool:
-                got = clamp.dtype if isinstance(clamp, Tensor) else type(clamp).__name__
+            if (got := getattr(clamp, "dtype", type(clamp).__name__)) is not torch.bool:
                 raise TypeError(f"clamp must be a torch.bool tensor, got {got}")
             if clamp.shape != query.shape:
                 raise ValueError(f"clamp must have the query's shape {tuple(query.shape)}, got {tuple(clamp.shape)}")

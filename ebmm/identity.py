@@ -182,7 +182,8 @@ def _look_at_object(thing: Any) -> tuple[str, dict[str, Any]]:
     """The parts that pickle would take an object into."""
     kind = type(thing)
     try:
-        reduced = copyreg.dispatch_table.get(kind, lambda thing: thing.__reduce_ex__(4))(thing)
+        reduce: Any = copyreg.dispatch_table.get(kind, lambda thing: thing.__reduce_ex__(4))
+        reduced = reduce(thing)
     except Exception:  # a lock, an open file, or what a class's own way to be pickled stumbles over
         reduced = copyreg.__newobj__, (kind,), getattr(thing, "__dict__", None)  # type: ignore[attr-defined]
     if isinstance(reduced, str):

@@ -25,7 +25,7 @@ def pick_device(device: str = "auto") -> torch.device:
         raise ValueError(f"device must be 'auto', 'cpu', 'cuda' or a torch device, got {device!r}") from error
     if where.type == "cuda" and not torch.cuda.is_available():
         raise ValueError(f"device {device!r} asks for CUDA, but torch {torch.__version__} finds none here")
-    if where.type == "cuda" and where.index is not None and where.index >= torch.cuda.device_count():
+    if where.type == "cuda" and (where.index or 0) >= torch.cuda.device_count():
         raise ValueError(f"device {device!r} is not here: there are {torch.cuda.device_count()}, counted from 0")
     if where.type not in ("cpu", "cuda"):
         try:

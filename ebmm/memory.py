@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Mapping
 from numbers import Integral
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -17,7 +17,7 @@ from torch import Tensor
 from ebmm.files import replacing
 
 
-class Memory(Mapping):
+class Memory(Mapping[str, Tensor]):
     """A batch of B memories: named tensors that share a leading dimension B.
 
     A memory is a value: writing returns a new one and never changes the old one. What the tensors mean, the model
@@ -36,14 +36,14 @@ class Memory(Mapping):
         if not tensors:
             raise ValueError("a Memory needs at least one tensor, got an empty mapping")
         for name, tensor in tensors.items():
-            if not (isinstance(name, str) and isinstance(tensor, Tensor)):
+            if not all([isinstance(name, str), isinstance(tensor, Tensor)]):
                 raise TypeError(f"a Memory maps names to tensors, got {name!r}: {type(tensor).__name__}")
         sizes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
         if any(len(size) == 0 for size in sizes.values()) or len({s[0] for s in sizes.values()}) > 1:
             raise ValueError(f"all tensors of a Memory share their leading dimension, got shapes {sizes}")
         self._tensors = dict(tensors)
 
-    def __getitem__(self, key):
+    def __getitem__(self, key: Any) -> Any:
         """A tensor by its name, or a Memory of fewer memories by index, slice or index tensor."""
         if isinstance(key, str):
             return self._tensors[key]
@@ -80,7 +80,7 @@ class Memory(Mapping):
         """Where the tensors are."""
         return next(iter(self._tensors.values())).device
 
-    def to(self, *args, **kwargs) -> Memory:
+    def to(self, *args: Any, **kwargs: Any) -> Memory:
         """The same memory on another device or in another dtype; arguments as for ``Tensor.to``."""
         return Memory({name: tensor.to(*args, **kwargs) for name, tensor in self._tensors.items()})
 
@@ -88,7 +88,7 @@ class Memory(Mapping):
         """The same memory without the graph of how it was written."""
         return Memory({name: tensor.detach() for name, tensor in self._tensors.items()})
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the memory to a safetensors file, whole or not at all."""
         from safetensors.torch import save_file
 
@@ -97,7 +97,7 @@ class Memory(Mapping):
             save_file(whole, beside)
 
     @classmethod
-    def load(cls, path: str | os.PathLike, device: str | torch.device = "cpu") -> Memory:
+    def load(cls, path: str | os.PathLike[str], device: str | torch.device = "cpu") -> Memory:
         """Read a memory that ``save`` wrote; ValueError for a folder, or a file that it did not write."""
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -235,7 +235,7 @@ def check_counts(**counts: object) -> None:
 
 def as_pattern_shape(size: int | tuple[int, ...], name: str) -> tuple[int, ...]:
     """The shape S of a pattern, given as such or as its size d."""
-    shape: tuple = tuple(size) if size and isinstance(size, tuple | list) else (size,)
+    shape: tuple[Any, ...] = tuple(size) if size and isinstance(size, tuple | list) else (size,)
     for one in shape:
         check_counts(**{name: one})
     return tuple(map(int, shape))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -20,11 +21,10 @@ from ebmm.given import kind, real, whole
 from ebmm.memory import Memory, check_memory, check_points
 from ebmm.network import energies, takes_a_batch, writable_names
 from ebmm.recompute import recomputed
-from ebmm.slopes import Recorded, Slopes
+from ebmm.slopes import Recorded, Slopes, Weights
 from ebmm.trial import check_layers, try_network
 
 TERMS = ("energy", "gradient", "decay")
-Weights = dict[str, Tensor]
 
 
 class EBMM(nn.Module):
@@ -116,7 +116,7 @@ class EBMM(nn.Module):
         layers = sorted(set(owners))
         self._layer = {name: layers.index(owner) for name, owner in zip(self.writable, owners, strict=True)}
         self._batched = all(takes_a_batch(energy, owner, self.writable) for owner in owners)
-        self._plain_attention, self._tried = False, set[tuple]()
+        self._plain_attention, self._tried = False, set[tuple[Any, ...]]()
         self.slopes: Slopes = Recorded()
 
         # Softplus of these are the write rates, (T, terms, layers); one for each layer, term and step.
@@ -139,7 +139,7 @@ class EBMM(nn.Module):
 
     # Writing
 
-    def write(self, patterns: Tensor, memory: Memory | None = None, trajectory: bool = False):
+    def write(self, patterns: Tensor, memory: Memory | None = None, trajectory: bool = False) -> Any:
         """Write patterns by T gradient steps on the writing loss (equations 3 and 4; chapters 3 and 4).
 
         ``θ ← θ − mean over patterns of ∇_θ (η₁ E + η₂ ‖∇ₓE‖² + η₃ ‖θ − θ̄‖²)`` with rates learned for
@@ -185,7 +185,7 @@ class EBMM(nn.Module):
         for name, weight in weights.items():
             energy_rate, gradient_rate, decay_rate = rates[:, self._layer[name]]
             new = torch.addcmul(weight, energy_rate, of_energy[name], value=-share)
-            if self.gradient_term:
+            if of_squared is not None:
                 new = torch.addcmul(new, gradient_rate, of_squared[name], value=-share)
             if self.decay_term:
                 new = torch.addcmul(new, decay_rate, weight - initial[name], value=-2)
@@ -194,7 +194,7 @@ class EBMM(nn.Module):
 
     # Reading
 
-    def read(self, query: Tensor, memory: Memory, trajectory: bool = False):
+    def read(self, query: Tensor, memory: Memory, trajectory: bool = False) -> Any:
         """Read by K steps of projected gradient descent on the energy (equation 1; chapter 2).
 
         Args:
@@ -289,7 +289,7 @@ class EBMM(nn.Module):
         rates = torch.sigmoid(self.raw_momentum)
         return torch.cat([zero, torch.cumprod(rates, 0) if self.non_increasing else rates])
 
-    def _run(self, step: Callable, keep: bool, *inputs) -> tuple[Tensor, ...]:
+    def _run(self, step: Callable[..., tuple[Tensor, ...]], keep: bool, *inputs: Any) -> tuple[Tensor, ...]:
         """One step of a loop, recorded if ``keep``; ``recompute`` puts the recording off until it is needed."""
         return recomputed(step, *inputs) if keep and self.recompute else step(keep, *inputs)
 
@@ -303,14 +303,14 @@ class EBMM(nn.Module):
         return {name: p for name, p in self.energy_network.named_parameters() if name not in self.writable}
 
 
-def _box(box) -> tuple[float, float]:
+def _box(box: Any) -> tuple[float, float]:
     numbers = [float(number) for number in box] if hasattr(box, "__len__") else []
     if len(numbers) != 2 or not numbers[0] < numbers[1]:
         raise ValueError(f"box must be (low, high) with low < high, got {box}")
     return numbers[0], numbers[1]
 
 
-def _rates(name: str, given, number: int) -> list[float]:
+def _rates(name: str, given: Any, number: int) -> list[float]:
     """One positive number, or as many as there are terms."""
     several = getattr(given, "ndim", isinstance(given, (list, tuple)))
     rates = [real(rate, name) for rate in given] if several else [real(given, name)] * number

@@ -78,7 +78,7 @@ class Muon(torch.optim.AdamW):
         super().__init__(groups, lr=lr, betas=betas, weight_decay=weight_decay)
 
     @torch.no_grad()
-    def step(self, closure=None):
+    def step(self, closure: Any = None) -> Any:
         """Move all parameters that have gradients; those of matrices are used up. A closure is refused: ValueError."""
         if closure is not None:
             raise ValueError("Muon takes no closure: compute the gradients first")

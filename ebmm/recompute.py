@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch.autograd.function import once_differentiable
 from torch.utils._pytree import tree_flatten, tree_unflatten
 
 
-def recomputed(step: Callable[..., tuple[Tensor, ...]], *inputs) -> tuple[Tensor, ...]:
+def recomputed(step: Callable[..., tuple[Tensor, ...]], *inputs: Any) -> tuple[Tensor, ...]:
     """``step(True, *inputs)``, of which only the inputs are kept for the backward pass; it runs once more there.
 
     Example:
@@ -20,7 +21,8 @@ def recomputed(step: Callable[..., tuple[Tensor, ...]], *inputs) -> tuple[Tensor
         tensor([2., 2.])
     """
     tensors, structure = tree_flatten(inputs)
-    return _Recomputed.apply(lambda keep, *tensors: step(keep, *tree_unflatten(tensors, structure)), *tensors)
+    apply: Callable[..., tuple[Tensor, ...]] = _Recomputed.apply
+    return apply(lambda keep, *tensors: step(keep, *tree_unflatten(tensors, structure)), *tensors)
 
 
 class _Recomputed(torch.autograd.Function):
@@ -31,7 +33,7 @@ class _Recomputed(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx, step, *inputs):
+    def forward(ctx: Any, step: Callable[..., tuple[Tensor, ...]], *inputs: Tensor) -> tuple[Tensor, ...]:
         ctx.step = step
         ctx.save_for_backward(*inputs)
         kind = inputs[0].device.type
@@ -45,7 +47,7 @@ class _Recomputed(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, *slopes):
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         needed = ctx.needs_input_grad[1:]
         inputs = [tensor.detach().requires_grad_(need) for tensor, need in zip(ctx.saved_tensors, needed, strict=True)]
         with torch.enable_grad(), torch.autocast(**ctx.autocast):

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 from ebmm import files
 
 
-def save_results(rows: list[dict], path: str | os.PathLike) -> None:
+def save_results(rows: list[dict[str, Any]], path: str | os.PathLike[str]) -> None:
     """Add rows to a file of results; those of the same experiment, model, clamping and training seed are replaced.
 
     The file is replaced whole, or stays as it was; several processes may add to it at once.
@@ -32,7 +33,7 @@ def save_results(rows: list[dict], path: str | os.PathLike) -> None:
             beside.write_text(text, encoding="utf8")
 
 
-def load_results(path: str | os.PathLike) -> list[dict]:
+def load_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Rows of a results file; ValueError for another file or a damaged one."""
     try:
         rows = json.loads(Path(path).read_text(encoding="utf8"))
@@ -45,7 +46,7 @@ def load_results(path: str | os.PathLike) -> list[dict]:
     return rows
 
 
-def check_results(path: str | os.PathLike) -> None:
+def check_results(path: str | os.PathLike[str]) -> None:
     """Raise, before the work, what :func:`save_results` would raise after it for this file."""
     files.check_writable(path)
     with files.locked(path):
@@ -53,12 +54,12 @@ def check_results(path: str | os.PathLike) -> None:
             load_results(path)
 
 
-def _are_rows(rows) -> bool:
+def _are_rows(rows: Any) -> bool:
     return isinstance(rows, list) and all(
         isinstance(row, dict) and isinstance(row.get("experiment"), str) and isinstance(row.get("model"), str)
         for row in rows
     )
 
 
-def _kind(row: dict) -> tuple:
+def _kind(row: dict[str, Any]) -> tuple[str, str, bool, int]:
     return row["experiment"], row["model"], bool(row.get("clamped")), (row.get("training") or {}).get("seed", -1)

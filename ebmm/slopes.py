@@ -12,12 +12,15 @@ from torch import Tensor
 
 Weights = dict[str, Tensor]
 Energy = Callable[[Tensor, Weights], Tensor]  # of points and all weights
+BothSlopes = tuple[Weights, Weights | None]
 
 
 class Slopes(Protocol):
     """Gradients of an energy summed over points; with ``keep`` they are recorded, to be differentiated once more."""
 
-    def of_weights(self, energy: Energy, x: Tensor, weights: Weights, static: Weights, squared: bool, keep: bool):
+    def of_weights(
+        self, energy: Energy, x: Tensor, weights: Weights, static: Weights, squared: bool, keep: bool
+    ) -> BothSlopes:
         """Of ``E`` and, if ``squared``, of ``‖∇ₓE‖²``, in the weights: two dictionaries, the second maybe ``None``."""
 
     def of_points(self, energy: Energy, x: Tensor, weights: Weights, keep: bool) -> Tensor:
@@ -37,7 +40,9 @@ class Recorded:
         ({'a': tensor([1., 1.])}, {'a': tensor([6., 8.])})
     """
 
-    def of_weights(self, energy: Energy, x: Tensor, weights: Weights, static: Weights, squared: bool, keep: bool):
+    def of_weights(
+        self, energy: Energy, x: Tensor, weights: Weights, static: Weights, squared: bool, keep: bool
+    ) -> BothSlopes:
         # A fresh leaf each time: one shared by all steps would let ∇ₓE differentiate through earlier writes.
         x = x.detach().requires_grad_(squared)
         weights = {
@@ -67,12 +72,14 @@ def recorded_slope(energy: Callable[[Tensor], Tensor], x: Tensor, keep: bool) ->
 class Compiled:
     """By ``torch.func.grad``, compiled: for the shape of the first points, at the next shape once more for all."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.of_weights = torch.compile(self._of_weights)
         self.of_points = torch.compile(self._of_points)
 
     @staticmethod
-    def _of_weights(energy: Energy, x: Tensor, weights: Weights, static: Weights, squared: bool, keep: bool):
+    def _of_weights(
+        energy: Energy, x: Tensor, weights: Weights, static: Weights, squared: bool, keep: bool
+    ) -> BothSlopes:
         def total(weights: Weights, x: Tensor) -> Tensor:
             return energy(x, weights | static).sum()
 

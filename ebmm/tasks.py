@@ -64,7 +64,7 @@ class Task:
     number: int
     metric: str = "wrong bits"
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not is_function(self.corruption):
             raise TypeError(f"corruption must be a function, such as FlipBits(0.1), got {kind(self.corruption)}")
         if self.metric not in ("wrong bits", "squared error"):
@@ -189,7 +189,7 @@ class CorrelatedBits:
     noise: float = 0.0
     seed: int = 0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not 1 <= self.factors <= self.dim or not 0 <= self.noise <= 0.5:
             raise ValueError(
                 f"factors must lie in [1, {self.dim}] and noise in [0, 0.5], got {self.factors} and {self.noise}"
@@ -227,7 +227,7 @@ class ImagePatterns:
     threshold: float | None = None
     flatten: bool = False
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         images = numbers(self.images, "images must be")
         shape = tuple(images.shape)
         if len(shape) < 2 or not images.numel():
@@ -293,7 +293,7 @@ class LazyImages:
             the set has, such as :func:`mirrored` or :func:`turned_and_shifted`.
     """
 
-    load: Callable
+    load: Callable[..., Any]
     threshold: float | None = None
     variations: Callable[[Tensor, Generator], Tensor] | None = None
 
@@ -308,12 +308,12 @@ class LazyImages:
 
 
 @lru_cache(maxsize=4)
-def _loaded(load: Callable):
+def _loaded(load: Callable[..., Any]) -> Any:
     return load()
 
 
 @lru_cache(maxsize=4)
-def _patterns_of(load: Callable, threshold: float | None) -> ImagePatterns:
+def _patterns_of(load: Callable[..., Any], threshold: float | None) -> ImagePatterns:
     return ImagePatterns(_loaded(load).images, threshold)
 
 
@@ -357,7 +357,7 @@ class FlipBits:
 
     probability: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_shares(probability=self.probability)
 
     def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -372,7 +372,7 @@ class EraseBits:
     count: int
     value: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_shares(value=self.value)
 
     def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -419,7 +419,7 @@ class MaskPart:
     fraction: float = 0.5
     value: float = 0.0
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_shares(fraction=self.fraction, value=self.value)
 
     def __call__(self, patterns: Tensor, generator: Generator) -> tuple[Tensor, Tensor]:
@@ -435,7 +435,7 @@ class GaussianNoise:
 
     std: float
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         if not self.std >= 0:
             raise ValueError(f"std must be at least 0, got {self.std}")
 

@@ -48,7 +48,7 @@ def fit(
     warmup: int = 50,
     seed: int = 0,
     device: str = "auto",
-    checkpoint: str | os.PathLike | None = None,
+    checkpoint: str | os.PathLike[str] | None = None,
     save_every: int = 500,
     max_skipped: int = 20,
     averaging: float = 0.99,

@@ -6,6 +6,7 @@ import re
 import warnings
 from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -255,7 +256,7 @@ class _Calls(TorchFunctionMode):
         self.attention, self.batched = False, batched
         self.own = {id(parameter): name for name, parameter in own.items()}
 
-    def __torch_function__(self, function, types, args=(), kwargs=None):
+    def __torch_function__(self, function: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None) -> Any:
         name = getattr(function, "__name__", "")
         self.attention |= name in ATTENTION
         if name in RECURRENT:
@@ -284,7 +285,8 @@ def _check_repeats(network: nn.Module, begin: Callable[[], Tensor], call: Callab
                 f"takes a step of its own at each call in train() mode. Call model.eval() where nothing is trained, or "
                 f"divide by a norm of your own"
             )
-    start: list[tuple] = [(held, dict(held)) for module in modules.values() for held in (vars(module), module._buffers)]
+    parts: list[Any] = [part for module in modules.values() for part in (vars(module), module._buffers)]
+    start = [(part, dict(part)) for part in parts]
     copies = [(tensor, version, tensor.clone()) for tensor, version in _held(modules).values()]
     try:
         begin()  # with its own weights: what a first call makes once, such as a grid or a norm of weights, may stay

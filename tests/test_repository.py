@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import shutil
@@ -20,17 +21,37 @@ from try_colab import PUBLISHED, versions
 
 from ebmm.__main__ import parser
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONTENT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
+PROJECT = CONTENT["project"]
+LOCKED = ("requirements.lock", "requirements-torch.txt")
 
 # A lower bound above these would make Colab replace its own.
 COLAB = versions(PUBLISHED.read_text())
 
 
-def pins(lines: list[str]) -> dict[str, str]:
-    """Name to version of lines such as "torch==2.13.0"."""
-    exact = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    assert all(re.fullmatch(r"[\w.-]+==[\w.]+", line) for line in exact), exact
-    return {canonicalize_name(name): version for name, version in (line.split("==") for line in exact)}
+def requirements(name: str) -> list[str]:
+    """The lines of a lock without comments and hashes, such as "appnope==1.0.0 ; sys_platform == 'darwin'"."""
+    text = (ROOT / name).read_text(encoding="utf8").replace("\\\n", "")
+    lines = [line.partition(" --hash")[0].strip() for line in text.splitlines()]
+    return [re.sub(r" +", " ", line) for line in lines if line and not line.startswith("#")]
+
+
+def pins(*names: str) -> dict[str, str]:
+    """Name to version of what these locks give this machine."""
+    found = {}
+    for requirement in (Requirement(line) for name in names for line in requirements(name)):
+        (exact,) = requirement.specifier
+        assert exact.operator == "==" and "*" not in exact.version, requirement
+        if requirement.marker is None or requirement.marker.evaluate():
+            found[canonicalize_name(requirement.name)] = exact.version
+    return found
+
+
+def asked_for() -> list[Requirement]:
+    """What the package, its extras and those who test it ask for."""
+    extras = PROJECT["optional-dependencies"].values()
+    lists = [PROJECT["dependencies"], *extras, CONTENT["dependency-groups"]["dev"]]
+    return [Requirement(text) for each in lists for text in each]
 
 
 def files_of_the_repository() -> list[Path]:
@@ -61,32 +82,78 @@ def test_lock_and_environment_hold_the_same_versions():
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())
     conda = [item for item in environment["dependencies"] if isinstance(item, str)]
     (pip,) = [item["pip"] for item in environment["dependencies"] if isinstance(item, dict)]
-    assert pins(pip) == pins((ROOT / "requirements.lock").read_text().splitlines())
+    assert pip == [line for name in LOCKED for line in requirements(name)]
     (python,) = [item.removeprefix("python=") for item in conda if item.startswith("python=")]
     assert Requirement(f"python{PROJECT['requires-python']}").specifier.contains(python)
     assert "pip" in conda
 
 
 def test_lock_holds_all_that_the_project_asks_for():
-    locked = pins((ROOT / "requirements.lock").read_text().splitlines())
-    extras = PROJECT["optional-dependencies"].values()
-    for text in [*PROJECT["dependencies"], *(text for extra in extras for text in extra)]:
-        asked = Requirement(text)
-        assert asked.specifier.contains(locked[canonicalize_name(asked.name)]), f"{text} is locked otherwise"
+    locked = pins(*LOCKED)
+    for asked in asked_for():
+        assert asked.specifier.contains(locked[canonicalize_name(asked.name)]), f"{asked} is locked otherwise"
 
 
 def test_lock_is_complete_and_installed_as_it_stands():
     """Nothing that an installed distribution needs is left to chance."""
     from importlib.metadata import distribution, version
 
-    locked = pins((ROOT / "requirements.lock").read_text().splitlines())
+    locked = pins(*LOCKED)
     local = re.compile(r"\+.*")
     assert {name: local.sub("", version(name)) for name in locked} == locked
-    for name in locked.keys() - {"torch"}:  # torch's own needs differ by platform; it pins them
+    for name in locked:
         for text in distribution(name).requires or []:
             needed = Requirement(text)
+            if name == "torch" and needed.name in CONTENT["tool"]["uv"]["exclude-dependencies"]:
+                continue  # of CUDA; torch pins them
             if needed.marker is None or needed.marker.evaluate({"extra": ""}):
                 assert canonicalize_name(needed.name) in locked.keys() | {"pip"}, f"{name} needs {text}"
+
+
+@pytest.mark.parametrize("name", ["requirements.lock", "benchmarks/requirements.txt", "tools/release.lock"])
+def test_all_but_torch_is_locked_by_hash(name):
+    text = (ROOT / name).read_text(encoding="utf8").replace("\\\n", "")
+    lines = [line for line in text.splitlines() if not line.startswith("#")]
+    assert [line for line in lines if not re.search(r" --hash=sha256:[0-9a-f]{64}", line)] == []
+    named = {canonicalize_name(Requirement(line).name) for line in requirements(name)}
+    platform = {name for name in named if name.startswith(("nvidia-", "cuda-", "triton"))}
+    assert not named & {"torch"} and not platform, "another build of torch would bring what it does not need"
+
+
+def test_locks_agree_with_each_other_and_with_what_is_held():
+    locked = pins(*LOCKED)
+    for other in ("benchmarks/requirements.txt", "tools/release.lock"):
+        assert {name: version for name, version in pins(other).items() if locked.get(name, version) != version} == {}
+    for held in map(Requirement, CONTENT["tool"]["uv"]["constraint-dependencies"]):
+        assert held.specifier.contains(locked[held.name])
+
+
+def test_benchmarks_lock_what_they_ask_for():
+    locked = pins("benchmarks/requirements.txt", "requirements-torch.txt")
+    for line in requirements("benchmarks/requirements.in"):
+        asked = Requirement(line)
+        assert asked.specifier.contains(locked[asked.name])
+
+
+def test_a_wrong_hash_fails_the_installation(tmp_path):
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    with zipfile.ZipFile(wheels / "small-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("small-1.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: small\nVersion: 1.0\n")
+        wheel.writestr("small-1.0.dist-info/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr("small-1.0.dist-info/RECORD", "")
+    right = hashlib.sha256((wheels / "small-1.0-py3-none-any.whl").read_bytes()).hexdigest()
+    (line,) = [
+        line
+        for line in make("--dry-run", "install", "VENV=new", cwd=ROOT).stdout.splitlines()
+        if "require-hashes" in line
+    ]
+    options = line.partition("install ")[2].replace("requirements.lock", str(tmp_path / "lock")).split()
+    for digest, outcome in ((right, 0), ("0" * 64, 1)):
+        (tmp_path / "lock").write_text(f"small==1.0 --hash=sha256:{digest}\n")
+        pip = [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", str(wheels)]
+        done = subprocess.run([*pip, *options, "--target", str(tmp_path / digest)], capture_output=True, text=True)
+        assert done.returncode == outcome, done.stderr
 
 
 def test_the_package_asks_lower_bounds_only_that_colab_meets():
@@ -181,7 +248,7 @@ def test_make_knows_the_documented_targets():
 
 
 def test_a_failed_install_fails_make(tmp_path):
-    for name in ("Makefile", "pyproject.toml"):
+    for name in ("Makefile", "pyproject.toml", "requirements-torch.txt"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "requirements.lock").write_text("this-is-not-a-requirement=1\n")
     for _ in range(2):
@@ -191,11 +258,11 @@ def test_a_failed_install_fails_make(tmp_path):
 
 
 def test_make_says_which_python_it_needs(tmp_path):
-    for name in ("Makefile", "requirements.lock"):
+    for name in ("Makefile", *LOCKED):
         shutil.copy(ROOT / name, tmp_path)
     outcome = make("install", "PYTHON=", cwd=tmp_path)
     assert outcome.returncode != 0
-    assert "Python 3.11, 3.12 or 3.13 is needed" in outcome.stdout + outcome.stderr
+    assert "Python 3.11, 3.12, 3.13 or 3.14 is needed" in outcome.stdout + outcome.stderr
 
 
 def without_make() -> list[str]:

@@ -23,6 +23,7 @@ import time
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import PIL.Image
@@ -160,10 +161,10 @@ def die_at(last: int) -> list[int]:
     """Kills this process at the so many-th line of what writes; returns where the lines are noted as they are run."""
     lines: list[int] = []
 
-    def enter(frame, event, argument):
+    def enter(frame: Any, event: str, argument: object) -> Any:
         return step if frame.f_code.co_filename.endswith(WRITING) else None
 
-    def step(frame, event, argument):
+    def step(frame: Any, event: str, argument: object) -> Any:
         if event == "line":
             lines.append(frame.f_lineno)
             if len(lines) == last:

@@ -14,6 +14,7 @@ import re
 import sys
 import tomllib
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -89,10 +90,10 @@ def install_cell(address: str, tag: str) -> str:
     return INSTALL_CELL.format(address=address, tag=tag, version=tag[1:])
 
 
-def cell(kind: str, identity: str, source: str, tags: list[str]) -> dict:
+def cell(kind: str, identity: str, source: str, tags: list[str]) -> dict[str, Any]:
     """A notebook cell as git keeps it: without outputs; Colab folds it to its ``# @title``."""
     lines = source.rstrip("\n").splitlines(keepends=True)
-    new: dict = {
+    new: dict[str, Any] = {
         "cell_type": kind,
         "id": identity,
         "metadata": {"cellView": "form", "tags": tags} if kind == "code" else {},
@@ -102,7 +103,7 @@ def cell(kind: str, identity: str, source: str, tags: list[str]) -> dict:
     return dict(sorted(whole.items()))  # the order in which nbformat writes them
 
 
-def with_cell(cells: list[dict], new: dict, position: int) -> list[dict]:
+def with_cell(cells: list[dict[str, Any]], new: dict[str, Any], position: int) -> list[dict[str, Any]]:
     """The cells with ``new`` in the place of the one with its id, or else at ``position``."""
     places = [place for place, old in enumerate(cells) if old.get("id") == new["id"]]
     if places:

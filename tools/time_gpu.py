@@ -16,6 +16,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,9 +27,9 @@ from torch.utils.flop_counter import flop_registry
 
 from ebmm.experiments import EXPERIMENTS
 from ebmm.files import replacing
+from ebmm.gradients import reconstruction_loss
 from ebmm.machine import describe_device, pick_device, versions
 from ebmm.tasks import Batch
-from ebmm.training import reconstruction_loss
 
 NAMES = ["omniglot-fc-4112", "omniglot-conv-4616", "cifar-conv-4616", "imagenet64-conv"]
 MODELS = ["autoencoder", "slot-memory", "ebmm-paper", "memory-network"]
@@ -37,9 +38,11 @@ MODELS = ["autoencoder", "slot-memory", "ebmm-paper", "memory-network"]
 class Operations(TorchDispatchMode):
     """Counts operations. (``FlopCounterMode`` follows modules too, which nested gradients do not allow.)"""
 
-    total = 0
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.total = 0
 
-    def __torch_dispatch__(self, operation, types, args=(), kwargs=None):
+    def __torch_dispatch__(self, operation: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = operation(*args, **(kwargs or {}))
         if operation.overloadpacket in flop_registry:
             self.total += flop_registry[operation.overloadpacket](*args, **(kwargs or {}), out_val=result)
@@ -47,7 +50,7 @@ class Operations(TorchDispatchMode):
 
 
 @contextmanager
-def activations():
+def activations() -> Iterator[Callable[[], int]]:
     """Gives a function that says how many bytes were kept for the backward pass meanwhile, each storage once.
 
     Parameters and data do not count: they are there anyway.
@@ -64,7 +67,7 @@ def activations():
         yield lambda: sum(kept.values())
 
 
-def seconds_of(work, where: torch.device, steps: int) -> float:
+def seconds_of(work: Callable[[], object], where: torch.device, steps: int) -> float:
     """Mean seconds of ``work()``, after one call that does not count."""
     work()
     if where.type == "cuda":
@@ -83,7 +86,7 @@ def matmul_peak(where: torch.device, size: int) -> float:
     return 2 * size**3 / seconds_of(lambda: a @ b, where, 10)
 
 
-def measure(name: str, contestant: str, memories: int, where: torch.device, steps: int, peak: float) -> dict:
+def measure(name: str, contestant: str, memories: int, where: torch.device, steps: int, peak: float) -> dict[str, Any]:
     """A row of results for one contestant; with no steps, nothing is timed."""
     experiment = EXPERIMENTS[name]
     torch.manual_seed(0)

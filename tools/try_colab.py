@@ -20,7 +20,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import urlopen
 
@@ -100,8 +100,8 @@ class Trial(NamedTuple):
     seconds_to_install: float
     stderr: list[str]
     changed: list[str]
-    looked: dict
-    results: dict
+    looked: dict[str, Any]
+    results: dict[str, Any]
 
 
 def versions(text: str) -> dict[str, str]:
@@ -145,7 +145,7 @@ def wanted_versions(place: str, index: str) -> dict[str, str]:
         print(f"no longer in Colab's list, and left out: {', '.join(missing)}")
     wanted = {name: theirs[name] for name in ours if name in theirs}
     if not index or "torch" not in wanted:
-        wanted["torch"] = versions((ROOT / "requirements.lock").read_text(encoding="utf8"))["torch"]
+        wanted["torch"] = versions((ROOT / "requirements-torch.txt").read_text(encoding="utf8"))["torch"]
     return wanted
 
 
@@ -221,7 +221,7 @@ def try_chapter(notebook: Path, environment: Path, release: Release, data: Path,
     ``released=False`` hides the wheel, as before a release.
     """
     content = json.loads(notebook.read_text(encoding="utf8"))
-    look: dict = {
+    look: dict[str, Any] = {
         "cell_type": "code",
         "id": "look",
         "metadata": {},
@@ -268,7 +268,7 @@ def try_chapter(notebook: Path, environment: Path, release: Release, data: Path,
         )
 
 
-def as_trial(ran: dict, error: str, changed: list[str], results: dict) -> Trial:
+def as_trial(ran: dict[str, Any], error: str, changed: list[str], results: dict[str, Any]) -> Trial:
     """What an executed notebook tells."""
     *cells, look = [cell for cell in ran["cells"] if cell["cell_type"] == "code"]
     (install,) = [cell for cell in cells if cell["id"] == "install"]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -49,7 +51,7 @@ class Inpainter(nn.Module):
         self._check(patterns, "patterns", memory)
         return Memory({"nothing": patterns.new_zeros(len(patterns), 0)})
 
-    def read(self, query: Tensor, memory: Memory, trajectory: bool = False):
+    def read(self, query: Tensor, memory: Memory, trajectory: bool = False) -> Any:
         """What queries (B, Q, *S) suggest, (B, Q, *S); with ``trajectory`` also both iterates, the query first."""
         self._checked(memory)
         self._check(query, "query", memory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ class Rival(nn.Module):
         self._check(patterns, "patterns", memory)
         return Memory(self._write(self._encoded(patterns), held))
 
-    def read(self, query: Tensor, memory: Memory, trajectory: bool = False):
+    def read(self, query: Tensor, memory: Memory, trajectory: bool = False) -> Any:
         """What queries (B, Q, *S) recall, (B, Q, *S); nothing is written, so that they do not see each other.
 
         With ``trajectory`` also what each round of reading gave, (K + 1, B, Q, *S): the query first, what is read last.

@@ -14,6 +14,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ebmm.book.exercises import EXERCISES, Verdict
 from ebmm.files import folder_with
@@ -138,7 +139,7 @@ def export(out: str | Path, solutions: bool = True) -> list[Path]:
     return list(texts)
 
 
-def _without_solution(cell: dict) -> dict:
+def _without_solution(cell: dict[str, Any]) -> dict[str, Any]:
     source = "".join(cell["source"])
     if cell["cell_type"] == "markdown":
         return cell | {"source": source.replace(FOLDED_BELOW, "").splitlines(keepends=True)}
@@ -196,12 +197,12 @@ def grade(path: str | Path) -> dict[str, Verdict]:
     }
 
 
-def _error_at(notebook, name: str) -> str:
+def _error_at(notebook: Any, name: str) -> str:
     """What the cell that gives the answer raised."""
     return next((_error_in(cell) for cell in notebook.cells if re.search(rf"(?m)^{name} *=", cell.source)), "")
 
 
-def _error_in(cell) -> str:
+def _error_in(cell: Any) -> str:
     return next((f"{o.ename}: {o.evalue}" for o in cell.get("outputs", []) if o.output_type == "error"), "")
 
 
@@ -254,7 +255,7 @@ def _figures_of(path: Path, fast: bool) -> list[tuple[str, str, bytes]]:
     return found
 
 
-def _load(path: str | Path) -> dict:
+def _load(path: str | Path) -> dict[str, Any]:
     return json.loads(Path(path).read_text(encoding="utf8"))
 
 
@@ -262,7 +263,7 @@ def _name_of(number: str) -> str:
     return f"answer_{number.replace('.', '_')}"
 
 
-def _insert_after_parameters(notebook, source: str) -> None:
+def _insert_after_parameters(notebook: Any, source: str) -> None:
     import nbformat
 
     places = [place for place, cell in enumerate(notebook.cells) if re.search(r"(?m)^FAST\b", cell.source)]
@@ -271,7 +272,7 @@ def _insert_after_parameters(notebook, source: str) -> None:
     notebook.cells.insert(places[0] + 1, nbformat.v4.new_code_cell(source))
 
 
-def _run(notebook, folder: Path, allow_errors: bool = True) -> None:
+def _run(notebook: Any, folder: Path, allow_errors: bool = True) -> None:
     try:
         from nbclient import NotebookClient
     except ImportError:

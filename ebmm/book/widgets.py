@@ -13,7 +13,7 @@ import base64
 import html
 import io
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     from ipywidgets import Widget
@@ -216,7 +216,7 @@ def _text(value: float | str) -> str:
     return value if isinstance(value, str) else f"{value:g}"
 
 
-def _ipywidgets():
+def _ipywidgets() -> Any:
     try:
         import ipywidgets
     except ImportError:

@@ -108,7 +108,7 @@ class ImageSet:
         )
 
 
-def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike | None = None) -> ImageSet:
+def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike[str] | None = None) -> ImageSet:
     """Handwritten characters of 50 alphabets, 20 drawings of each (Lake et al. 2015), alphabet by alphabet.
 
     Args:
@@ -140,7 +140,7 @@ def omniglot(split: str = "background", size: int = 28, root: str | os.PathLike 
     )
 
 
-def mnist(split: str = "train", size: int = 28, root: str | os.PathLike | None = None) -> ImageSet:
+def mnist(split: str = "train", size: int = 28, root: str | os.PathLike[str] | None = None) -> ImageSet:
     """Handwritten digits (LeCun et al. 1998) in the official order; the labels are the digits.
 
     Args:
@@ -169,7 +169,7 @@ def digits(split: str = "train") -> ImageSet:
         return _digit_set(arrays[f"{split}_images"], arrays[f"{split}_labels"], f"MNIST sample {split}", path)
 
 
-def _found(root: str | os.PathLike | None, folder: str, names: list[str], md5: str) -> Path:
+def _found(root: str | os.PathLike[str] | None, folder: str, names: list[str], md5: str) -> Path:
     """The first of ``names`` in the user's own folder; else the last, downloaded, which has this MD5."""
     path = store.laid_out(root, folder, names)
     if path is not None:
@@ -212,7 +212,7 @@ def _drawings(path: Path, members: list[str], size: int) -> Iterator[np.ndarray]
             yield _resize(255 - np.stack([np.asarray(Image.open(content).convert("L")) for content in contents]), size)
 
 
-def _mnist_file(split: str, kind: str, root: str | os.PathLike | None) -> tuple[np.ndarray, Path]:
+def _mnist_file(split: str, kind: str, root: str | os.PathLike[str] | None) -> tuple[np.ndarray, Path]:
     """What follows the head of one idx file, as uint8, and where the file was found."""
     (prefix, number), (head, each) = _MNIST[split], _IDX[kind]
     name = f"{prefix}-{kind}"

@@ -9,6 +9,7 @@ the same three levels; this is a sketch of that idea, not their model.)
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -55,12 +56,11 @@ def glyphs(alphabets: int, characters: int, drawings: int, size: int = 28, seed:
         >>> glyphs(alphabets=2, characters=5, drawings=3)
         ImageSet(glyphs: 30 images of 28 x 28, characters: 10, alphabets: 2, source: ebmm.datasets, seed 0)
     """
-    numbers = {"alphabets": alphabets, "characters": characters, "drawings": drawings, "size": size}
-    for name, number in numbers.items():
-        if not isinstance(number, int) or number < 1:
-            raise ValueError(f"{name} must be a whole number, at least 1, got {number!r}")
-    if not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"seed must be a whole number, at least 0, got {seed!r}")
+    sizes: dict[str, Any] = {"alphabets": alphabets, "characters": characters, "drawings": drawings, "size": size}
+    for name, number in (sizes | {"seed": seed}).items():
+        least = 0 if name == "seed" else 1
+        if not isinstance(number, int) or number < least:
+            raise ValueError(f"{name} must be a whole number, at least {least}, got {number!r}")
 
     each = characters * drawings
     images = torch.empty(alphabets * each, size, size)
@@ -154,7 +154,9 @@ def _shapes(choice: np.ndarray, alone: np.ndarray) -> np.ndarray:
     return shape
 
 
-def _strokes(direction, length, angle, place, width) -> np.ndarray:
+def _strokes(
+    direction: np.ndarray, length: np.ndarray, angle: np.ndarray, place: np.ndarray, width: np.ndarray
+) -> np.ndarray:
     """Paths (..., PIECES + 1, 2) from the origin: the pen's direction is turned along each bend."""
     along = (np.arange(PIECES - 1) + 1) / PIECES
     bump = np.exp(-(((along - place[..., None]) / width[..., None]) ** 2) / 2)

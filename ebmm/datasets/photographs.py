@@ -76,7 +76,7 @@ class PhotoSet:
         return f"PhotoSet({self.name}: {len(self)} images of {height} x {width}, source: {self.source})"
 
 
-def cifar10(split: str = "train", root: str | os.PathLike | None = None) -> PhotoSet:
+def cifar10(split: str = "train", root: str | os.PathLike[str] | None = None) -> PhotoSet:
     """Photographs of ten kinds of things, 32 x 32 (Krizhevsky 2009), in the official order.
 
     Args:
@@ -97,7 +97,7 @@ def cifar10(split: str = "train", root: str | os.PathLike | None = None) -> Phot
     return PhotoSet(images, f"CIFAR-10 {split}", source)
 
 
-def tiny_imagenet(split: str = "train", root: str | os.PathLike | None = None) -> PhotoSet:
+def tiny_imagenet(split: str = "train", root: str | os.PathLike[str] | None = None) -> PhotoSet:
     """Photographs of 200 kinds of things, 64 x 64 (Stanford's CS231n, from ImageNet).
 
     The archive, 237 MB, is to be unpacked by the user. A part of it serves too: all images that are there are taken,
@@ -133,7 +133,7 @@ def photos() -> PhotoSet:
     return PhotoSet(images, f"CIFAR-10 test, {len(images)} of {_BATCH} images", str(path))
 
 
-def folder_of_images(path: str | os.PathLike, size: int = 64, exact: bool = False) -> PhotoSet:
+def folder_of_images(path: str | os.PathLike[str], size: int = 64, exact: bool = False) -> PhotoSet:
     """All images in a folder and the folders below it, sorted by file name, as squares.
 
     Args:

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +24,7 @@ from ebmm._repository import VERSION
 
 _PATIENCE = 600  # seconds to wait for another process that decodes the same images
 _DIGEST = hashlib.sha256().digest_size
-_verified: set[tuple] = set()  # decoded files that this process has compared with their digest, as they were then
+_verified = set[tuple[Any, ...]]()  # decoded files that this process has compared with their digest, as they were then
 
 
 def check_choice(argument: str, given: str, choices: Collection[str]) -> None:
@@ -31,12 +32,12 @@ def check_choice(argument: str, given: str, choices: Collection[str]) -> None:
         raise ValueError(f"{argument} must be one of {', '.join(map(repr, choices))}, got {given!r}")
 
 
-def check_size(size: int) -> None:
+def check_size(size: object) -> None:
     if not isinstance(size, int) or size < 1:
         raise ValueError(f"size must be a whole number of pixels, at least 1, got {size!r}")
 
 
-def laid_out(root: str | os.PathLike | None, folder: str, names: list[str]) -> Path | None:
+def laid_out(root: str | os.PathLike[str] | None, folder: str, names: list[str]) -> Path | None:
     """The first of ``names`` in the user's own folder; ``None`` where it is to be downloaded."""
     given = root or os.environ.get("EBMM_DATA")
     if not given:

@@ -50,7 +50,7 @@ class AssociationEnergy(nn.Module):
     """
 
     writable = ("memory",)
-    settings: ClassVar[dict] = {
+    settings: ClassVar[dict[str, Any]] = {
         "write_steps": 6, "read_steps": 4, "reduction": "sum", "projection": "straight-through",
         "non_increasing": False, "gradient_term": False, "decay_term": False, "write_rate": 0.6, "read_rate": 0.6,
     }  # fmt: skip

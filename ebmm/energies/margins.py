@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -143,7 +143,7 @@ class HopEnergy(nn.Module):
     """
 
     writable = ("memory",)
-    settings: ClassVar[dict] = {
+    settings: ClassVar[dict[str, Any]] = {
         "write_steps": 6, "read_steps": 8, "reduction": "sum", "projection": "straight-through",
         "non_increasing": False, "gradient_term": False, "decay_term": False, "write_rate": 0.08, "read_rate": 0.075,
     }  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -58,7 +58,7 @@ class PictureSlotEnergy(nn.Module):
     """
 
     writable = ("memory", "flags")
-    settings: ClassVar[dict] = {
+    settings: ClassVar[dict[str, Any]] = {
         "write_steps": 1, "read_steps": 3, "sequential": True, "projection": "straight-through",
         "non_increasing": False, "gradient_term": False, "decay_term": False, "write_rate": 1.0, "read_rate": 0.6,
     }  # fmt: skip

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -191,18 +192,18 @@ class ResNetConvEnergy(nn.Module):
         return self.head(torch.tanh(self.hidden(self.hops(joined).flatten(1)))).reshape(lead)
 
 
-def resnet_conv_energy_64(shape: Sequence[int] = (3, 64, 64), memory_features: int = 8, **options) -> ResNetConvEnergy:
+def resnet_conv_energy_64(shape: Sequence[int] = (3, 64, 64), memory_features: int = 8, **own: Any) -> ResNetConvEnergy:
     """The paper's energy for ImageNet at 64×64: :class:`ResNetConvEnergy` with all channels doubled.
 
     128 channels inside the bottleneck blocks give the paper's 18448 floats. That those behind them are doubled too, and
-    that both have stride 2, so that the hops see a 4×4 map, is chosen here. ``options`` replace any of these.
+    that both have stride 2, so that the hops see a 4×4 map, is chosen here. Other keywords replace any of these.
 
     Example:
         >>> sum(p.numel() for p in resnet_conv_energy_64().first.memory.parameters())
         9224
     """
     doubled = {"hidden": 256, "widths": (64, 128), "inside": 128, "outside": 256, "strides": (2, 2)}
-    return ResNetConvEnergy(shape, memory_features, **{**doubled, **options})
+    return ResNetConvEnergy(shape, memory_features, **{**doubled, **own})
 
 
 def _he(layer: nn.Linear | nn.Conv2d, gain: float = math.sqrt(2)) -> nn.Module:
@@ -236,6 +237,5 @@ def _images(x: Tensor, shape: tuple[int, ...]) -> tuple[Tensor, torch.Size]:
     """x (..., *shape) as one batch of signs (M, channels, H, W), and its leading shape."""
     split = x.dim() - len(shape)
     if split < 0 or tuple(x.shape[split:]) != shape:
-        want = ", ".join(map(str, shape))
-        raise ValueError(f"x must have shape (..., {want}), got {tuple(x.shape)}")
+        raise ValueError(f"x must have shape (..., {', '.join(map(str, shape))}), got {tuple(x.shape)}")
     return 2 * x.reshape(-1, *(1, *shape)[-3:]) - 1, x.shape[:split]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -73,7 +73,7 @@ class SlotEnergy(nn.Module):
     """
 
     writable = ("memory",)
-    settings: ClassVar[dict] = {
+    settings: ClassVar[dict[str, Any]] = {
         "write_steps": 1, "read_steps": 5, "sequential": True, "projection": "straight-through",
         "gradient_term": False, "decay_term": False, "write_rate": 1.0, "read_rate": 0.07,
     }  # fmt: skip

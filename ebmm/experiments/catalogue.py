@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
 
+from torch import nn
+
 from ebmm import datasets, tasks
 from ebmm.energies import ResNetConvEnergy, ResNetLinearEnergy, resnet_conv_energy_64
 from ebmm.experiments.contest import Contestant, Experiment
@@ -134,7 +136,7 @@ TINY_IMAGENET = (
 MNIST = tasks.LazyImages(partial(datasets.mnist, "test", size=32), INK)
 
 
-def omniglot_contest(name: str, floats: int, paper: Callable) -> Experiment:
+def omniglot_contest(name: str, floats: int, paper: Callable[..., nn.Module]) -> Experiment:
     """64 characters a memory; nobody has seen the alphabets of the test."""
     return Experiment(
         name,
@@ -146,7 +148,13 @@ def omniglot_contest(name: str, floats: int, paper: Callable) -> Experiment:
 
 
 def photograph_contest(
-    name: str, about: str, floats: int, paper: Callable, size: int, block: tasks.NoiseBlock, sources: tuple
+    name: str,
+    about: str,
+    floats: int,
+    paper: Callable[..., nn.Module],
+    size: int,
+    block: tasks.NoiseBlock,
+    sources: tuple[tasks.LazyImages, tasks.LazyImages],
 ) -> Experiment:
     """64 photographs a memory."""
     train, test = (Task(source, block, 64, "squared error") for source in sources)

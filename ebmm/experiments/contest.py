@@ -26,7 +26,7 @@ class Contestant:
     """
 
     build: Callable[[], Any]
-    training: dict | None = None
+    training: dict[str, Any] | None = None
     clamp: bool = False
     start: str | None = None
     prepare: Callable[[Any, Tensor], None] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from ebmm import files, tasks
 from ebmm.experiments.catalogue import find
@@ -15,7 +16,7 @@ def data_of(task: Task) -> str:
     return task.source.loaded.name if isinstance(task.source, tasks.LazyImages) else repr(task.source)
 
 
-def shipped_rows(names: Iterable[str]) -> list[dict]:
+def shipped_rows(names: Iterable[str]) -> list[dict[str, Any]]:
     """Rows of the results files that come with the book, for the named experiments; one that has not run has none.
 
     Errors as for :func:`find <ebmm.experiments.catalogue.find>` and :func:`ebmm.files.data_path`.

@@ -29,7 +29,7 @@ COMPARISONS = 30  # of the own memory with another's and an empty one, while an 
 
 
 def train(
-    name: str, contestant: str, out: str | os.PathLike, *, device: str = "auto", seed: int = 0, **changes
+    name: str, contestant: str, out: str | os.PathLike[str], *, device: str = "auto", seed: int = 0, **changes: Any
 ) -> History:
     """Train a contestant and save its weights, in half precision.
 
@@ -98,7 +98,7 @@ def train(
     return history
 
 
-def _command(name: str, contestant: str, processes: int, options: dict) -> str:
+def _command(name: str, contestant: str, processes: int, options: dict[str, Any]) -> str:
     command = ["torchrun", f"--nproc-per-node={processes}"] if processes > 1 else ["python"]
     command += ["-m", "ebmm", "train", name, "--model", contestant]
     for option in ("seed", "device", "out", "steps", "memories", "precision"):
@@ -107,7 +107,7 @@ def _command(name: str, contestant: str, processes: int, options: dict) -> str:
     return shlex.join(command)
 
 
-def checkpoint_of(out: str | os.PathLike) -> Path:
+def checkpoint_of(out: str | os.PathLike[str]) -> Path:
     """Where the state lies that :func:`train` resumes from: beside the weights, under their whole name."""
     return Path(f"{out}.training")
 
@@ -161,11 +161,11 @@ class Ready:
     model: Any
     task: Task
     clamp: bool
-    training: dict
+    training: dict[str, Any]
     device: torch.device
-    weights: str | os.PathLike | None
+    weights: str | os.PathLike[str] | None
 
-    def evaluate(self, memories: int = 1000, seed: int = 1) -> dict:
+    def evaluate(self, memories: int = 1000, seed: int = 1) -> dict[str, Any]:
         """Its row of results: what :func:`ebmm.evaluate` returns, with experiment, model, training and command."""
         row = evaluate(self.model, self.task, memories, seed=seed, device=str(self.device), clamp=self.clamp)
         command = ["python", "-m", "ebmm", "evaluate", self.name, "--model", self.contestant]
@@ -189,7 +189,7 @@ class Ready:
             return batch, self.model.read(batch.queries, self.model.write(batch.patterns), **told)
 
 
-def ready(name: str, contestant: str, *, weights: str | os.PathLike | None = None, device: str = "auto") -> Ready:
+def ready(name: str, contestant: str, *, weights: str | os.PathLike[str] | None = None, device: str = "auto") -> Ready:
     """Load a contestant once, to evaluate and to show it: :func:`ebmm.experiments.weights.load_contestant`.
 
     Example:

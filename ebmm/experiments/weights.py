@@ -10,6 +10,7 @@ import json
 import os
 import textwrap
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +21,10 @@ from ebmm.model import EBMM
 
 
 def save_weights(
-    model: nn.Module, path: str | os.PathLike, training: dict, coders: str | os.PathLike | None = None
+    model: nn.Module,
+    path: str | os.PathLike[str],
+    training: dict[str, Any],
+    coders: str | os.PathLike[str] | None = None,
 ) -> None:
     """Write a model's weights to a safetensors file, which is replaced in one stroke.
 
@@ -50,7 +54,9 @@ def save_weights(
         raise OSError(f"the weights could not be written to {path}: {error}") from error
 
 
-def load_contestant(name: str, contestant: str, path: str | os.PathLike | None = None) -> tuple[nn.Module, dict]:
+def load_contestant(
+    name: str, contestant: str, path: str | os.PathLike[str] | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """A contestant with its weights, and the training spent on them (empty for one that needs none).
 
     Args:
@@ -94,7 +100,7 @@ def _starts(model: EBMM) -> dict[str, nn.Parameter]:
     return {f"energy_network.{name}": model.energy_network.get_parameter(name) for name in model.writable}
 
 
-def owner_of(path: str | os.PathLike, name: str) -> str:
+def owner_of(path: str | os.PathLike[str], name: str) -> str:
     """The contestant of an experiment whose weights a file holds; ValueError if it holds none of them."""
     return _read(Path(path), name, find(name)[1], f"{path} does not hold weights for {name}")[1]["model"]
 
@@ -115,7 +121,9 @@ def shipped_name(name: str, contestant: str) -> str:
     return f"checkpoints/{find(name)[0].home_of(contestant)}-{contestant}.safetensors"
 
 
-def _read(path: Path, name: str, contestants: list[str], refused: str) -> tuple[dict[str, Tensor], dict, dict | None]:
+def _read(
+    path: Path, name: str, contestants: list[str], refused: str
+) -> tuple[dict[str, Tensor], dict[str, Any], dict[str, Any] | None]:
     """Tensors of one of these contestants, the training spent on them, and which other file holds its coders."""
     from safetensors import SafetensorError, safe_open
 
@@ -137,7 +145,7 @@ def _read(path: Path, name: str, contestants: list[str], refused: str) -> tuple[
     return tensors, training, training.pop("coders", None)
 
 
-def _coders_beside(path: Path, coders: dict) -> Path:
+def _coders_beside(path: Path, coders: dict[str, Any]) -> Path:
     """The file that a weights file takes its coders from: beside it, or shipped, and unchanged."""
     beside, shipped = path.with_name(coders["file"]), f"checkpoints/{coders['file']}"
     if beside.is_file() and files.digest_of(beside, "sha256") == coders["sha256"]:

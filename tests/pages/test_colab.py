@@ -51,7 +51,7 @@ TOLD = {
     "torch": "2.12.0",
     "torchvision": "0.27.0",
 }
-LOCKED_TORCH = versions((ROOT / "requirements.lock").read_text())["torch"]
+LOCKED_TORCH = versions((ROOT / "requirements-torch.txt").read_text())["torch"]
 
 
 class Colab(NamedTuple):

@@ -24,7 +24,7 @@ def seeded(seed: int) -> torch.Generator:
     return torch.Generator().manual_seed(seed)
 
 
-def parts(answer: Any, *names: str) -> list:
+def parts(answer: Any, *names: str) -> list[Any]:
     """The parts of an answer that is a dict, in the order of their names."""
     wanted = ", ".join(map(repr, names))
     need(isinstance(answer, Mapping), f"Hand in a dict with the keys {wanted}; this is a {type(answer).__name__}.")
@@ -80,7 +80,7 @@ def function(value: Any, name: str) -> Any:
     return value
 
 
-def functions(answer: Any, *names: str) -> list:
+def functions(answer: Any, *names: str) -> list[Any]:
     """The parts of an answer that is a dict of functions, in the order of their names."""
     return [function(part, f'"{name}"') for name, part in zip(names, parts(answer, *names), strict=True)]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -32,7 +34,7 @@ def _stable(W: Tensor) -> Tensor:
 
 
 @exercise("1.1", "the matrix W, a tensor of shape (6, 6)")
-def hebb_on_paper(answer) -> str:
+def hebb_on_paper(answer: Any) -> str:
     W = tensor(answer, (6, 6), "W").float()
     need(torch.allclose(W, W.T), "A coupling goes both ways: W must be symmetric.")
     need(not W.diagonal().any(), "No unit is coupled to itself: the diagonal must be zero.")
@@ -62,7 +64,7 @@ def hebb_on_paper(answer) -> str:
 
 
 @exercise("1.2", 'a dict with the keys "basins" and "spurious" (functions) and "more" (a letter)')
-def every_stable_state(answer) -> str:
+def every_stable_state(answer: Any) -> str:
     basins, spurious, more = parts(answer, "basins", "spurious", "more")
     function(basins, '"basins"')
     other = torch.randn(7, 7, generator=seeded(11))
@@ -83,7 +85,7 @@ def every_stable_state(answer) -> str:
     return "Up to two strings nothing is spurious. From three on mixtures come, and later they drive the strings out."
 
 
-def _try_basins(basins, W: Tensor) -> None:
+def _try_basins(basins: Any, W: Tensor) -> None:
     units = len(W)
     given = basins(W.clone())
     need(
@@ -123,7 +125,7 @@ def _try_numbers(attracted: Tensor, states: Tensor, W: Tensor) -> None:
     units = len(W)
     network, memory = Hopfield(units, values="signs"), Memory({"weight": W[None]})
 
-    def counts(**settings) -> Tensor:
+    def counts(**settings: Any) -> Tensor:
         ends = network.read(_all_states(units)[None], memory, **settings)[0]
         return (states @ ends.T == units).sum(1)
 
@@ -150,7 +152,7 @@ def _try_numbers(attracted: Tensor, states: Tensor, W: Tensor) -> None:
     )
 
 
-def _try_spurious(spurious, strings: Tensor) -> None:
+def _try_spurious(spurious: Any, strings: Tensor) -> None:
     signs = 2 * strings - 1
 
     def count(states: Tensor, *known: Tensor) -> int:
@@ -174,7 +176,7 @@ def _try_spurious(spurious, strings: Tensor) -> None:
 
 
 @exercise("1.3", 'a dict with the keys "change" (a function), "stable" (two numbers), "safe" and "cleared" (letters)')
-def diagonal_kept(answer) -> str:
+def diagonal_kept(answer: Any) -> str:
     change, stable, safe, cleared = parts(answer, "change", "stable", "safe", "cleared")
     function(change, '"change"')
     W = _hebb(2 * RandomBits(30)(7, seeded(21)) - 1, diagonal=True)
@@ -211,7 +213,7 @@ def diagonal_kept(answer) -> str:
     return "With the diagonal each step is safe, and the walk gets stuck early: wrong units hold on to themselves too."
 
 
-def _try_change(change, W: Tensor, state: Tensor, unit: int) -> None:
+def _try_change(change: Any, W: Tensor, state: Tensor, unit: int) -> None:
     """For a unit that flips."""
     after = state.clone()
     after[unit] *= -1
@@ -233,7 +235,7 @@ def _try_change(change, W: Tensor, state: Tensor, unit: int) -> None:
 
 
 @exercise("1.4", 'a dict with the keys "couplings" (a function), "one mask" and "own masks" (letters)')
-def disguised(answer) -> str:
+def disguised(answer: Any) -> str:
     couplings, one, own = parts(answer, "couplings", "one mask", "own masks")
     function(couplings, '"couplings"')
     for units, strings, seed in ((12, 3, 24), (7, 2, 25), (30, 9, 26)):
@@ -251,7 +253,7 @@ def disguised(answer) -> str:
     return "One mask is undone by the couplings. Many remove the overlaps, and to use them one must know the answer."
 
 
-def _try_couplings(couplings, bits: Tensor, mask: Tensor) -> None:
+def _try_couplings(couplings: Any, bits: Tensor, mask: Tensor) -> None:
     signs, flips = 2 * bits - 1, 1 - 2 * mask
     W, right = _hebb(signs), _hebb(signs * flips)
     given = tensor(couplings(W.clone(), mask.clone()), W.shape, 'What "couplings" returns').float()
@@ -271,13 +273,13 @@ def _try_couplings(couplings, bits: Tensor, mask: Tensor) -> None:
 
 
 @exercise("1.5", "a function that takes couplings (B, d, d) and returns them after unlearning")
-def unlearned(answer) -> str:
+def unlearned(answer: Any) -> str:
     function(answer, "The answer")
     said = [_try_unlearning(answer, strings) for strings in (38, 26)]
     return f"{said[0]}; {said[1]}. Now let it stop by itself, at any load: that is the open question."
 
 
-def _try_unlearning(unlearn, strings: int) -> str:
+def _try_unlearning(unlearn: Any, strings: int) -> str:
     batch = Task(RandomBits(128), FlipBits(0.1), strings).sample(2, seeded(27))
     before = Hopfield(128).write(batch.patterns)["weight"]
     torch.default_generator.manual_seed(27)

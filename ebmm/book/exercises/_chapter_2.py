@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -13,7 +14,7 @@ from ebmm.book.exercises.verdict import exercise, need
 
 
 @exercise("2.1", 'a dict with the keys "slope" and "above" (functions) and "where" (a number)')
-def parabola(answer) -> str:
+def parabola(answer: Any) -> str:
     slope, above, where = parts(answer, "slope", "above", "where")
     function(slope, '"slope"')
     function(above, '"above"')
@@ -30,7 +31,7 @@ def parabola(answer) -> str:
     return "Enough curvature makes one minimum, and puts it at the centre of the box: such an energy remembers nothing."
 
 
-def _try_slope(slope, x: Tensor, M: Tensor, c: float) -> None:
+def _try_slope(slope: Any, x: Tensor, M: Tensor, c: float) -> None:
     given = tensor(slope(x.clone(), M.clone(), c), x.shape, 'What "slope" returns').float()
     s = 2 * x - 1
     right = 2 * (c * s - s @ M)
@@ -46,7 +47,7 @@ def _try_slope(slope, x: Tensor, M: Tensor, c: float) -> None:
     need(torch.allclose(given, right, atol=1e-4), "It differs from what autograd finds. Compare the terms one by one.")
 
 
-def _try_above(above, M: Tensor) -> None:
+def _try_above(above: Any, M: Tensor) -> None:
     given = number(above(M.clone()), 'What "above" returns')
     eigenvalues = torch.linalg.eigvalsh(M)
     for other, mistake in (
@@ -78,7 +79,7 @@ def _left(gamma: Tensor | float, mu: Tensor | float, eigenvalues: Tensor) -> Ten
 
 
 @exercise("2.2", 'a dict with the keys "step" (a function), "left" (three numbers), "with momentum" (three pairs)')
-def step_and_condition(answer) -> str:
+def step_and_condition(answer: Any) -> str:
     step, left, settings = parts(answer, "step", "left", "with momentum")
     function(step, '"step"')
     for low, high in ((1.0, 10.0), (0.3, 0.7), (25.0, 200.0)):
@@ -125,7 +126,7 @@ def step_and_condition(answer) -> str:
 
 
 @exercise("2.3", 'a dict with the keys "apart" and "bits", two functions')
-def parting(answer) -> str:
+def parting(answer: Any) -> str:
     apart, bits = parts(answer, "apart", "bits")
     function(apart, '"apart"')
     function(bits, '"bits"')
@@ -141,7 +142,7 @@ def parting(answer) -> str:
     return "The longer the strings, the lower the β at which two of them part, since their distance grows with d."
 
 
-def _try_apart(apart, delta: float, beta: float) -> None:
+def _try_apart(apart: Any, delta: float, beta: float) -> None:
     given = number(apart(delta, beta), 'What "apart" returns')
     length = delta / 2
     right = length
@@ -169,7 +170,7 @@ TEMPERATURES = (0.002, 0.05, 0.2)
 
 
 @exercise("2.4", 'a dict with the keys "step" (a function) and "shares" (a dict: five numbers for each temperature)')
-def langevin(answer) -> str:
+def langevin(answer: Any) -> str:
     step, shares = parts(answer, "step", "shares")
     _try_step(function(step, '"step"'))
     need(
@@ -189,7 +190,7 @@ def langevin(answer) -> str:
     return "A little noise turns one arbitrary answer into a sample of the plausible ones. Much forgets the query."
 
 
-def _try_step(step) -> None:
+def _try_step(step: Any) -> None:
     x, slope = torch.rand(2, 300, 5, generator=seeded(24)).unbind()
 
     def moved(x: Tensor, slope: Tensor, gamma: float, temperature: float) -> Tensor:
@@ -256,7 +257,7 @@ def _wells() -> Tensor:
     return torch.diag(torch.tensor([1 / 0.2, 1 / 0.07])) @ torch.tensor([[cosine, sine], [-sine, cosine]])
 
 
-def _read(x: Tensor, steps, momenta) -> Tensor:
+def _read(x: Tensor, steps: Any, momenta: Any) -> Tensor:
     """(2.7) on the wells of (2.5); a step size is a number, or a tensor that broadcasts with (..., 1)."""
     A, v = _wells(), torch.zeros_like(x)
     for gamma, mu in zip(steps, momenta, strict=True):
@@ -268,7 +269,7 @@ def _read(x: Tensor, steps, momenta) -> Tensor:
 
 
 @exercise("2.5", 'a dict with the keys "steps" and "momenta", five numbers each')
-def nine_numbers(answer) -> str:
+def nine_numbers(answer: Any) -> str:
     steps, momenta = (numbers(part, STEPS, "Each part") for part in parts(answer, "steps", "momenta"))
     need(min(steps) > 0, "A step size must be positive: a negative one climbs.")
     need(min(momenta) >= 0 and max(momenta) < 1, "A momentum lies in [0, 1). Have the two parts changed places?")
@@ -313,12 +314,12 @@ def _squared(difference: Tensor) -> Tensor:
     return difference.square().sum(-1).mean(-1)
 
 
-def _best_of_grid(gammas: Tensor) -> tuple[list, list]:
+def _best_of_grid(gammas: Tensor) -> tuple[list[Any], list[Any]]:
     """Step sizes and momenta, with one share of (2.8) and one momentum, the best of a grid for queries of its own."""
     queries, bottoms = _queries(200, seed=27)
     grid = torch.cartesian_prod(gammas, torch.linspace(0.4, 1, 7), torch.linspace(0, 0.9, 10))
 
-    def schedule(gamma, share, mu) -> tuple[list, list]:
+    def schedule(gamma: Any, share: Any, mu: Any) -> tuple[list[Any], list[Any]]:
         return [gamma * share**k for k in range(STEPS)], [0.0] + [mu] * (STEPS - 1)
 
     reads = _read(queries, *schedule(*grid[:, :, None, None].unbind(1)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from ebmm.tasks import RandomBits
 
 
 @exercise("3.1", 'a dict with the keys "energy" and "gradient term", each a function of d and n that returns a rate')
-def hebbs_rates(answer) -> str:
+def hebbs_rates(answer: Any) -> str:
     energy, term = parts(answer, "energy", "gradient term")
     sizes = ((64, 8), (50, 5), (30, 12))
     for rate, name in ((energy, "energy"), (term, "gradient term")):
@@ -58,7 +59,7 @@ def _try_gradient_term(rate: float, dim: int, count: int) -> None:
 
 
 @exercise("3.2", 'a dict with the keys "rates" (a function of d, N and λ₀ that returns three) and "best" (a letter)')
-def decay(answer) -> str:
+def decay(answer: Any) -> str:
     rates, best = parts(answer, "rates", "best")
     function(rates, '"rates"')
     for dim, count, decayed in ((64, 16, 0.05), (40, 5, 0.5)):
@@ -130,7 +131,7 @@ def _written(rates: list[float], patterns: Tensor) -> Tensor:
 
 
 @exercise("3.3", "a function of d that returns the rate η of the step")
-def storkeys_rate(answer) -> str:
+def storkeys_rate(answer: Any) -> str:
     function(answer, "The answer")
     dims = (10, 64, 33)
     given = [number(answer(dim), "What it returns") for dim in dims]
@@ -155,14 +156,14 @@ def storkeys_rate(answer) -> str:
 
 
 @exercise("3.4", 'a dict with the keys "steps" (a function of χ that returns a count) and "one step" (a letter)')
-def acceleration(answer) -> str:
+def acceleration(answer: Any) -> str:
     steps, one = parts(answer, "steps", "one step")
     function(steps, '"steps"')
     conditions = (30, 100, 300, 1000)
     given = [number(steps(chi), 'What "steps" returns') for chi in conditions]
     need(all(count == round(count) and count >= 1 for count in given), "Steps are whole numbers, at least 1.")
 
-    def same(**setting) -> bool:
+    def same(**setting: Any) -> bool:
         return all(abs(_steps(chi, **setting) - count) <= 1 for chi, count in zip(conditions, given, strict=True))
 
     for setting, mistake in (
@@ -217,7 +218,7 @@ def _none(chi: float) -> float:
     return 0.0
 
 
-def _steps(chi: float, a=_polyak, mu=_square, left: float = 0.01) -> int:
+def _steps(chi: float, a: Any = _polyak, mu: Any = _square, left: float = 0.01) -> int:
     """Until so much of the distance is left, by a(χ) and μ(χ). Each direction is followed by its 1 − ν, from 1 to 0."""
     values = torch.logspace(0, math.log10(chi), 50, dtype=torch.double)
     rate, momentum, count = a(chi), mu(chi), 0
@@ -228,7 +229,7 @@ def _steps(chi: float, a=_polyak, mu=_square, left: float = 0.01) -> int:
 
 
 @exercise("3.5", 'a dict with the keys "random", "another" and "mean": wrong bits in % after 0, 5 and 80 steps')
-def other_starts(answer) -> str:
+def other_starts(answer: Any) -> str:
     names = ("random", "another", "mean")
     random, another, mean = (
         numbers(values, 3, f'"{name}"') for name, values in zip(names, parts(answer, *names), strict=True)

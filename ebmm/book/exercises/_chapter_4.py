@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from typing import Any
 
 import torch
 
@@ -17,7 +18,7 @@ from ebmm.tasks import Batch, FlipBits, RandomBits, RedrawBits, Task
 
 
 @exercise("4.1", 'a dict with the keys "write rate" and "read rate", a number each')
-def no_distortion(answer) -> str:
+def no_distortion(answer: Any) -> str:
     names = ("write rate", "read rate")
     eta, gamma = (number(value, f'"{name}"') for name, value in zip(names, parts(answer, *names), strict=True))
     need(eta != 0, "With this write rate nothing is written: θ stays at the start.")
@@ -28,7 +29,7 @@ def no_distortion(answer) -> str:
 
 
 @exercise("4.2", "a function that takes a model and a batch and returns the names of the parameters without a gradient")
-def silent_parameters(answer) -> str:
+def silent_parameters(answer: Any) -> str:
     function(answer, "The answer")
     torch.default_generator.manual_seed(4)
     predictive = predictive_memory(16, hidden=8)
@@ -41,7 +42,7 @@ def silent_parameters(answer) -> str:
     return "Without the graph of the write, what is learned is how to read a memory that is written as it always was."
 
 
-def _try_names(silent, model: EBMM, batch: Batch) -> None:
+def _try_names(silent: Any, model: EBMM, batch: Batch) -> None:
     given = silent(copy.deepcopy(model), batch)
     need(isinstance(given, list | tuple | set | frozenset), "It must return names, in a list or set.")
     given = {str(name) for name in given}
@@ -68,7 +69,7 @@ def _silent(model: EBMM, batch: Batch) -> set[str]:
 
 
 @exercise("4.3", 'a dict with the keys "fails at" (a number of strings), and "largest rate" (a function of d and N)')
-def other_loads(answer) -> str:
+def other_loads(answer: Any) -> str:
     fails, largest = parts(answer, "fails at", "largest rate")
     function(largest, '"largest rate"')
     for dim, count in ((64, 16), (64, 4), (128, 48)):
@@ -102,7 +103,7 @@ def other_loads(answer) -> str:
 
 
 @exercise("4.4", "a trained ebmm.EBMM for strings of 64 bits, with at most 2080 memory floats")
-def own_energy(answer) -> str:
+def own_energy(answer: Any) -> str:
     need(
         isinstance(answer, EBMM),
         f"Hand in the trained ebmm.EBMM around your energy; this is of type {type(answer).__name__}.",
@@ -146,7 +147,7 @@ def _margins() -> EBMM:
 
 
 @exercise("4.5", 'a dict with the keys "whole" and "cut", functions of η and T, and "turns at", a number')
-def two_loops(answer) -> str:
+def two_loops(answer: Any) -> str:
     whole, cut, turns = parts(answer, "whole", "cut", "turns at")
     for given, name, right, other in (
         (whole, '"whole"', _whole_slope, _cut_slope),
@@ -187,7 +188,7 @@ def _entropy(q: float) -> float:
 
 
 @exercise("4.6", "a function of wrong bits, N, d, floats and the share of flipped bits that returns bits per float")
-def bits_per_float(answer) -> str:
+def bits_per_float(answer: Any) -> str:
     function(answer, "The answer")
 
     def measured(*case: float) -> float:

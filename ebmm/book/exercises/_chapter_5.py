@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -41,7 +42,7 @@ def _nearest(query: Tensor, stored: Tensor, bits: Tensor | int) -> Tensor:
 
 
 @exercise("5.1", 'a dict with the keys "a" (two whole numbers), "b", "c" and "d" (one each)')
-def counting(answer) -> str:
+def counting(answer: Any) -> str:
     given = parts(answer, "a", "b", "c", "d")
     slots = [whole(value, "Part (a)") for value in numbers(given[0], 2, "Part (a)")]
     rows, units, strings = (whole(value, f"Part ({name})") for value, name in zip(given[1:], "bcd", strict=True))
@@ -87,7 +88,7 @@ def counting(answer) -> str:
 
 
 @exercise("5.2", 'a dict with the keys "read" (a function), "not told", "told" (two numbers each) and "so" (a letter)')
-def told_nearest(answer) -> str:
+def told_nearest(answer: Any) -> str:
     read, blind, told, so = parts(answer, "read", "not told", "told", "so")
     for dim, count in ((64, 40), (19, 7)):
         _try_told(function(read, '"read"'), _drawn(Task(RandomBits(dim), RedrawBits(dim // 2), count), memories=3))
@@ -115,7 +116,7 @@ def told_nearest(answer) -> str:
     return "Told, no other string comes near; errors of clamped networks are failures of storage alone."
 
 
-def _try_told(read, batch: Batch) -> None:
+def _try_told(read: Any, batch: Batch) -> None:
     query, intact, stored = batch.queries, batch.intact, batch.patterns.flip(1)
     given = tensor(read(query.clone(), intact.clone(), stored.clone()), query.shape, "What read returns").float()
     need(
@@ -138,7 +139,7 @@ def _try_told(read, batch: Batch) -> None:
 
 
 @exercise("5.3", 'a dict with the keys "goes to" (a letter), "holds" (a function) and "back" (a number)')
-def too_many(answer) -> str:
+def too_many(answer: Any) -> str:
     goes, holds, back = parts(answer, "goes to", "holds", "back")
     chosen = choice(goes, "abcd", '"goes to"')
     need(chosen != "b", "Count the slots, and the strings that came before: is one still empty?")
@@ -166,7 +167,7 @@ def too_many(answer) -> str:
     return "Each string too many costs one, the stored one that is most like it. All others stay as they were."
 
 
-def _try_overwritten(holds, shape: tuple[int, ...]) -> None:
+def _try_overwritten(holds: Any, shape: tuple[int, ...]) -> None:
     generator = seeded(5)
     m, s, c = torch.randn(shape, generator=generator), torch.randn(shape, generator=generator).sign(), 0.7
     given = tensor(holds(m.clone(), s.clone(), c), shape, "What holds(m, s, c) returns").float()
@@ -187,7 +188,7 @@ def _try_overwritten(holds, shape: tuple[int, ...]) -> None:
 
 
 @exercise("5.4", "a memory: an object with write, read and memory_floats, for strings of 32 bits")
-def own_memory(answer) -> str:
+def own_memory(answer: Any) -> str:
     dim, most = 32, 24
     batches = {count: _drawn(Task(RandomBits(dim), RedrawBits(8), count), 40) for count in (8, 16, most)}
     found = {}
@@ -224,7 +225,7 @@ def own_memory(answer) -> str:
 class _Coarse:
     """A memory whose numbers take one of 2ᵇ levels between writing and reading."""
 
-    def __init__(self, memory, bits: int):
+    def __init__(self, memory: Any, bits: int) -> None:
         self.memory, self.steps = memory, 2**bits - 1
 
     def write(self, patterns: Tensor) -> Memory:
@@ -240,7 +241,7 @@ class _Coarse:
 
 
 @exercise("5.5", 'a dict with the keys "memory" (one whose numbers take few values), "bits" (of each) and "task"')
-def contest_in_bits(answer) -> str:
+def contest_in_bits(answer: Any) -> str:
     memory, bits, task = parts(answer, "memory", "bits", "task")
     each = whole(bits, '"bits"')
     need(1 <= each <= 32, '"bits" are those of one number, from 1 to 32.')

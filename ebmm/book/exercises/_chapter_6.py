@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -14,7 +16,7 @@ PIXELS = 32 * 32
 
 
 @exercise("6.1", 'a dict with the keys "a", "b", "c" and "d", a whole number each')
-def counting(answer) -> str:
+def counting(answer: Any) -> str:
     held, width, units, all_writable = (
         whole(value, f"Part ({name})") for name, value in zip("abcd", parts(answer, *"abcd"), strict=True)
     )
@@ -38,7 +40,7 @@ def counting(answer) -> str:
 
 
 @exercise("6.2", 'a dict with the keys "put back" (a function), "errors" (three numbers) and "worth more" (a word)')
-def mask_again(answer) -> str:
+def mask_again(answer: Any) -> str:
     put_back, errors, more = parts(answer, "put back", "errors", "worth more")
     generator = seeded(6)
     for shape in ((2, 5, 32, 32), (1, 3, 8, 24)):
@@ -76,7 +78,7 @@ def mask_again(answer) -> str:
 
 
 @exercise("6.3", 'a dict with the keys "half", "block", "flips" (errors, ours first) and "because" (a letter)')
-def other_damage(answer) -> str:
+def other_damage(answer: Any) -> str:
     *measured, because = parts(answer, "half", "block", "flips", "because")
     names = '"half"', '"block"', '"flips"'
     half, block, flips = (numbers(pair, 2, name) for pair, name in zip(measured, names, strict=True))
@@ -115,7 +117,7 @@ def other_damage(answer) -> str:
 @exercise(
     "6.4", 'a dict with the keys "alarm" (a function), "caught", "false alarms" (shares) and "because" (a letter)'
 )
-def alarm(answer) -> str:
+def alarm(answer: Any) -> str:
     raised, caught, false_alarms, because = parts(answer, "alarm", "caught", "false alarms", "because")
     for scale, start in ((1.0, 3.0), (40.0, 500.0)):
         _try_alarm(function(raised, '"alarm"'), scale, start)
@@ -133,7 +135,7 @@ def alarm(answer) -> str:
     return "The energy tells how much does not fit, and not where: noise and strokes count alike."
 
 
-def _try_alarm(raised, scale: float, start: float) -> None:
+def _try_alarm(raised: Any, scale: float, start: float) -> None:
     generator = seeded(6)
     stored = start + scale * torch.randn(2000, generator=generator).exp()
     strangers = start + 80 * scale + 5 * scale * torch.rand(3, 40, generator=generator)
@@ -167,7 +169,7 @@ def _try_alarm(raised, scale: float, start: float) -> None:
 
 
 @exercise("6.5", "a function of queries and of what was read from them, both (B, Q, 32, 32), that returns (B, Q)")
-def says_no(answer) -> str:
+def says_no(answer: Any) -> str:
     grey, bits = (_separated(function(answer, "The statistic"), binary) for binary in (False, True))
     need(max(grey, bits) > 0.3, "It is larger for damaged friends than for strangers: try it with the sign changed.")
     need(
@@ -187,7 +189,7 @@ def says_no(answer) -> str:
     )
 
 
-def _separated(statistic, binary: bool) -> float:
+def _separated(statistic: Any, binary: bool) -> float:
     """How surely it tells damaged friends from undamaged strangers, if either comes back as the nearest stored one."""
     generator = seeded(6)
     drawings = glyphs(alphabets=16, characters=8, drawings=1, size=32, seed=6).images

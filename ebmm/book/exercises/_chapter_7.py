@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +39,7 @@ def _error(read: Tensor, batch: Batch) -> float:
 
 
 @exercise("7.1", 'a dict with the keys "a", "b", "c" (whole numbers) and "d" (a number)')
-def counting(answer) -> str:
+def counting(answer: Any) -> str:
     *counts, fewer = parts(answer, *"abcd")
     each, fit, dyn = (whole(value, f"Part ({name})") for name, value in zip("abc", counts, strict=True))
     need(each == 9232 // 64, "Part (a): share the floats among 64 photographs, and round down.")
@@ -60,7 +61,7 @@ def counting(answer) -> str:
 
 
 @exercise("7.2", 'a dict with the keys "elsewhere" (a function), "errors" (three numbers) and "because" (a letter)')
-def is_it_the_memory(answer) -> str:
+def is_it_the_memory(answer: Any) -> str:
     elsewhere, errors, because = parts(answer, "elsewhere", "errors", "because")
     generator = seeded(7)
     patterns, queries = (torch.rand(2, 10, 3, 4, 4, generator=generator) for _ in range(2))
@@ -112,7 +113,7 @@ class _Mean(nn.Module):
 
 
 @exercise("7.3", 'a dict with the keys "ours", "network" (four errors each), "meet" (two sizes), "forge" and "so"')
-def other_blocks(answer) -> str:
+def other_blocks(answer: Any) -> str:
     ours, network, meet, forge, so = parts(answer, "ours", "network", "meet", "forge", "so")
     ours, network = numbers(ours, 4, '"ours"'), numbers(network, 4, '"network"')
     need(
@@ -137,7 +138,7 @@ def other_blocks(answer) -> str:
     return "What does not fit its surroundings in the slot is replaced, noise or not; a likeness is forgiven."
 
 
-def _try_forged(forge) -> None:
+def _try_forged(forge: Any) -> None:
     generator = seeded(7)
     patterns = torch.rand(3, 5, 3, 12, 8, generator=generator)
     _, intact = NoiseBlock(5)(patterns.flatten(0, 1), generator)
@@ -169,7 +170,7 @@ def _try_forged(forge) -> None:
 
 
 @exercise("7.4", "a memory of at most 4616 floats: an object with write, read and memory_floats")
-def file_format(answer) -> str:
+def file_format(answer: Any) -> str:
     batch = _photographs()
     written, read = tried(answer, batch)
     floats, held = number(getattr(answer, "memory_floats", None), "memory_floats"), floats_held(written)
@@ -199,7 +200,7 @@ def file_format(answer) -> str:
 
 
 @exercise("7.5", 'a dict with the keys "shaken" (a class) and "curve" (errors by σ), later also "before" and "after"')
-def mind_the_bits(answer) -> str:
+def mind_the_bits(answer: Any) -> str:
     shaken, curve = parts(answer, "shaken", "curve")
     _try_shaken(function(shaken, '"shaken"'))
     need(isinstance(curve, Mapping) and len(curve) >= 4, '"curve" must be a dict of four or more errors by their σ.')
@@ -231,7 +232,7 @@ class _Kept(nn.Module):
 
     memory_floats = 2600
 
-    def __init__(self):
+    def __init__(self) -> None:
         super().__init__()
         self.scale = nn.Parameter(torch.ones(()))
         self.slots, self.state = torch.linspace(-1, 1, 5000).view(2, 50, 50), torch.linspace(0, 9, 200).view(2, 100)
@@ -243,7 +244,7 @@ class _Kept(nn.Module):
         return query + memory["slots"].mean()
 
 
-def _try_shaken(shaken) -> None:
+def _try_shaken(shaken: Any) -> None:
     model, patterns = _Kept(), torch.zeros(2, 50, 3, 8, 8)
     clean = {name: held.clone() for name, held in model.write(patterns).items()}
 
@@ -285,7 +286,7 @@ def _try_shaken(shaken) -> None:
 class _FourBits:
     """A memory whose numbers take one of 16 levels, within the range that each place of a slot has in all slots."""
 
-    def __init__(self, memory):
+    def __init__(self, memory: Any) -> None:
         self.memory = memory
 
     def write(self, patterns: Tensor) -> Memory:

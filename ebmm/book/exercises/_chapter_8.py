@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from functools import cache
 from statistics import NormalDist
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,7 +26,7 @@ def _close(given: float, right: float) -> bool:
 
 
 @exercise("8.1", 'a dict with the keys "known", a function of d and A, and "times", a number')
-def known_again(answer) -> str:
+def known_again(answer: Any) -> str:
     known, times = parts(answer, "known", "times")
     function(known, '"known"')
     for dim, area in ((64, 0.95), (500, 0.999)):
@@ -50,7 +51,7 @@ def _known(dim: float, area: float) -> float:
 
 
 @exercise("8.2", 'a dict with the keys "hebb" and "margins", functions of m and p')
-def derived_capacity(answer) -> str:
+def derived_capacity(answer: Any) -> str:
     hebb, margins = functions(answer, "hebb", "margins")
     for overlap, share in ((0.8, 0.01), (0.5, 0.1)):
         found = number(hebb(overlap, share), 'What "hebb" returns')
@@ -83,7 +84,7 @@ def _load_of(margin: float) -> float:
 @exercise(
     "8.3", 'a dict with the keys "ratio", a function of a, k and d, "oldest", of a, c and d, and "best", of c and d'
 )
-def decay(answer) -> str:
+def decay(answer: Any) -> str:
     ratio, oldest, best = functions(answer, "ratio", "oldest", "best")
     for a, age, dim in ((0.004, 100, 500), (0.01, 20, 300)):
         found, right = number(ratio(a, age, dim), 'What "ratio" returns'), _ratio(a, age, dim)
@@ -126,7 +127,7 @@ def _strings(memories: int, count: int, seed: int) -> Tensor:
 
 
 @exercise("8.4", "a function of a model, memories and one pattern each, that returns memories")
-def without_a_trace(answer) -> str:
+def without_a_trace(answer: Any) -> str:
     function(answer, "The answer")
     hops, patterns, outside = _memory("redrawn-64-16", "ebmm-hop"), _strings(10, 16, 84), _strings(10, 400, 85)
     flipped = torch.rand(patterns.shape, generator=seeded(86)).argsort(-1) < 12
@@ -148,7 +149,7 @@ def without_a_trace(answer) -> str:
 
 
 @exercise("8.5", "a function of a model, memories, queries and answers, that returns a number for each answer")
-def keep_silent(answer) -> str:
+def keep_silent(answer: Any) -> str:
     function(answer, "The answer")
     model, patterns = _memory("networks-64-16", "ebmm-gated"), _strings(20, 32, 87)
     queries = RedrawBits(32)(patterns.flatten(0, 1), seeded(88))[0].view(patterns.shape)

@@ -23,7 +23,7 @@ def _close(given: float, right: float, tolerance: float = 1e-3) -> bool:
 
 
 @exercise("9.1", 'a dict with the keys "causal", a function of keys and values, and "diagonal", a function of N and d')
-def hebb_in_disguise(answer) -> str:
+def hebb_in_disguise(answer: Any) -> str:
     causal, diagonal = functions(answer, "causal", "diagonal")
     k, v = _signs(9, 6, seed=91) / math.sqrt(6), _signs(9, 6, seed=92)
     given = tensor(causal(k.clone(), v.clone()), (9, 6), 'What "causal" returns').float()
@@ -45,7 +45,7 @@ def hebb_in_disguise(answer) -> str:
 
 
 @exercise("9.2", 'a dict with the keys "exact" and "limit", functions of a key, and "harm", of an overlap and an error')
-def one_exact_step(answer) -> str:
+def one_exact_step(answer: Any) -> str:
     exact, limit, harm = functions(answer, "exact", "limit", "harm")
     for seed in (93, 94):
         k = torch.randn(7, generator=seeded(seed))
@@ -73,7 +73,7 @@ def one_exact_step(answer) -> str:
 
 
 @exercise("9.3", 'a dict with the keys "share", "length" and "half life", three functions')
-def where_writing_rests(answer) -> str:
+def where_writing_rests(answer: Any) -> str:
     share, length, half = functions(answer, "share", "length", "half life")
     for eta, a, mu, slope in ((0.4, 0.02, 0.9, 1.5), (0.1, 0.3, 0.5, 3.0)):
         found = number(share(eta, a, mu), 'What "share" returns')
@@ -93,7 +93,7 @@ def where_writing_rests(answer) -> str:
 
 
 @exercise("9.4", 'a dict with the keys "pair", a function of N, and "recalls", a function of N and σ')
-def where_storage_ends(answer) -> str:
+def where_storage_ends(answer: Any) -> str:
     pair, recalls = functions(answer, "pair", "recalls")
     for count in (5, 12):
         found = number(pair(count), 'What "pair" returns')
@@ -115,7 +115,7 @@ def where_storage_ends(answer) -> str:
 
 
 @exercise("9.5", "a model of pairs with write(k, v), called as model(k, v, q), whose memory holds at most 1024 floats")
-def own_fast_loop(answer) -> str:
+def own_fast_loop(answer: Any) -> str:
     need(isinstance(answer, nn.Module) and hasattr(answer, "write"), "Hand in a module with write(k, v).")
     k, v = _signs(100, PAIRS, DIM, seed=95) / math.sqrt(DIM), _signs(100, PAIRS, DIM, seed=96)
     flip = torch.rand(k.shape, generator=seeded(97)) < 0.15

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ebmm.book.plotting.style import COLOURS, INK, MARKERS
 
@@ -64,7 +64,7 @@ def error_curve(
     return ax
 
 
-def contest_table(rows: Sequence[Mapping], names: Mapping[str, str] | None = None) -> DataFrame:
+def contest_table(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str] | None = None) -> DataFrame:
     """Memories against loads: mean error of each, and what each was allowed.
 
     Args:
@@ -102,7 +102,7 @@ def contest_table(rows: Sequence[Mapping], names: Mapping[str, str] | None = Non
 
 
 def contest_panels(
-    rows: Sequence[Mapping],
+    rows: Sequence[Mapping[str, Any]],
     names: Mapping[str, str] | None = None,
     *,
     crosses: Mapping[str, Mapping[int, float]] | None = None,
@@ -186,7 +186,7 @@ def contest_panels(
 
 
 def distortion_rate(
-    rows: Sequence[Mapping],
+    rows: Sequence[Mapping[str, Any]],
     names: Mapping[str, str] | None = None,
     *,
     published: Sequence[tuple[str, str, Sequence[tuple[float, float]]]] = (),
@@ -254,15 +254,15 @@ def distortion_rate(
 
 
 def _entries(
-    rows: Sequence[Mapping], names: Mapping[str, str] | None, varied: str = "patterns"
-) -> tuple[dict[str, str], dict[str, dict]]:
+    rows: Sequence[Mapping[str, Any]], names: Mapping[str, str] | None, varied: str = "patterns"
+) -> tuple[dict[str, str], dict[str, dict[float, Mapping[str, Any]]]]:
     """Labels by model, and rows by model and by what was varied, in order."""
     if not rows:
         raise ValueError("a contest needs at least one row of results, got none")
     if len(metrics := {row["metric"] for row in rows}) > 1:
         raise ValueError(f"rows of different metrics cannot be compared: {', '.join(sorted(metrics))}")
     labels = dict(names or {}) | {row["model"]: row["model"] for row in rows if row["model"] not in (names or {})}
-    by_model: dict[str, dict] = {model: {} for model in labels}
+    by_model: dict[str, dict[float, Mapping[str, Any]]] = {model: {} for model in labels}
     for row in sorted(rows, key=lambda row: row[varied]):
         if row[varied] in by_model[row["model"]]:
             raise ValueError(f"two rows for {row['model']!r} at {row[varied]} {varied.replace('_', ' ')}")

@@ -12,6 +12,7 @@ from torch import Tensor
 from ebmm.book.plotting.style import COLOURS, INK, VALLEY_TO_HILL
 
 if TYPE_CHECKING:
+    import numpy as np
     from matplotlib.axes import Axes
 
 RESOLUTION = 101  # points along each side of the grid on which an energy is drawn
@@ -137,7 +138,7 @@ def energy_curve(ax: Axes, energies: Tensor, *, label: str | None = None, colour
     return ax
 
 
-def _grid_of(energy: Callable[[Tensor], Tensor] | Tensor, box: tuple[float, float]):
+def _grid_of(energy: Callable[[Tensor], Tensor] | Tensor, box: tuple[float, float]) -> np.ndarray:
     if callable(energy):
         axis = torch.linspace(*box, RESOLUTION)
         points = torch.stack(torch.meshgrid(axis, axis, indexing="xy"), dim=-1).reshape(-1, 2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor
@@ -51,6 +51,7 @@ def show_patterns(
     Explained in chapter 1.
     """
     import matplotlib.pyplot as plt
+    from matplotlib.patches import Rectangle
     from matplotlib.textpath import TextPath
 
     if not rows:
@@ -77,7 +78,7 @@ def show_patterns(
                 raise ValueError(f"reference pictures {sizes}")
             left, bottom = column * (1 + gap), number * (aspect + gap) + aspect
             ax.imshow(inked(picture, expected), extent=(left, left + 1, bottom, bottom - aspect))
-            frame = plt.Rectangle((left, bottom), 1, -aspect, fill=False)
+            frame = Rectangle((left, bottom), 1, -aspect, fill=False)
             frame.set(edgecolor="#9AA5B1", linewidth=0.8)
             ax.add_patch(frame)
     ax.set_xlim(-gap / 2, columns * (1 + gap) - gap / 2)
@@ -120,7 +121,7 @@ def _rectangle(size: int) -> tuple[int, int]:
     return (height, size // height) if size <= 2 * height**2 else (1, size)
 
 
-def inked(picture: Tensor, expected: Tensor):
+def inked(picture: Tensor, expected: Tensor) -> Any:
     """A grey picture (H, W) in ink on paper (H, W, 3), red where it is not as expected; a colour picture as it is."""
     from matplotlib.colors import to_rgb
 

@@ -10,7 +10,7 @@ from ebmm.book.plotting.style import use_style
 from ebmm.experiments import Ready
 
 
-def show_contestant(ready: Ready, number: int, path: str | os.PathLike, *, seed: int = 1) -> None:
+def show_contestant(ready: Ready, number: int, path: str | os.PathLike[str], *, seed: int = 1) -> None:
     """Save a picture of what a contestant recalls, beside the queries and the originals.
 
     Args:
