@@ -82,7 +82,7 @@ $(VENV)/installed: $(VENV)/locked pyproject.toml
 	$(PIP) --no-deps --no-build-isolation --editable .
 	@touch $@
 
-$(VENDOR): tools/fetch_widgets.py $(VENV)/locked
+$(VENDOR): tools/fetch_widgets.py package.json package-lock.json $(VENV)/locked
 	$(BIN)/python tools/fetch_widgets.py
 	@touch $@
 
@@ -154,6 +154,7 @@ lock: $(LOCK_VENV)/bin/uv
 	$(COMPILE) pyproject.toml --all-extras --group dev --output-file requirements.lock
 	$(COMPILE) benchmarks/requirements.in --constraint requirements.lock --output-file benchmarks/requirements.txt
 	$(COMPILE) --group release --constraint requirements.lock --output-file tools/release.lock
+	$(COMPILE) --group node --output-file tools/node.lock
 	$(PYTHON) tools/conda.py
 
 hooks: $(VENV)/installed

@@ -110,7 +110,9 @@ def test_lock_is_complete_and_installed_as_it_stands():
                 assert canonicalize_name(needed.name) in locked.keys() | {"pip"}, f"{name} needs {text}"
 
 
-@pytest.mark.parametrize("name", ["requirements.lock", "benchmarks/requirements.txt", "tools/release.lock"])
+@pytest.mark.parametrize(
+    "name", ["requirements.lock", "benchmarks/requirements.txt", "tools/node.lock", "tools/release.lock"]
+)
 def test_all_but_torch_is_locked_by_hash(name):
     text = (ROOT / name).read_text(encoding="utf8").replace("\\\n", "")
     lines = [line for line in text.splitlines() if not line.startswith("#")]

