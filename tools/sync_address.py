@@ -21,7 +21,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 
 # Files that name the address in running text.
-TEXTS = ["README.md", "CONTRIBUTING.md", "CITATION.cff", "pyproject.toml", "book/*.md", "data/README.md"]
+TEXTS = ["*.md", "CITATION.cff", "pyproject.toml", "book/*.md", "data/README.md", ".github/ISSUE_TEMPLATE/*.yml"]
 
 REPOSITORY_MODULE = '''\
 """The public address of the repository and this version's number and tag; written by ``make address``."""
@@ -161,7 +161,11 @@ def in_step(root: Path) -> dict[Path, str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of step")
-    check = parser.parse_args().check
+    parser.add_argument("--tag", help="with --check: fail if this is not the tag of the version")
+    told = parser.parse_args()
+    check, tag = told.check, public_address(ROOT)[1]
+    if told.tag not in (None, tag):
+        sys.exit(f"the tag is {told.tag}, but the version of pyproject.toml asks for {tag}")
     changed = {path: text for path, text in in_step(ROOT).items() if path.read_text(encoding="utf8") != text}
     for path, text in changed.items():
         print(("out of step: " if check else "written: ") + str(path.relative_to(ROOT)))
