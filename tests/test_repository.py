@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -290,8 +291,8 @@ def without_make() -> list[str]:
 
 
 def test_the_way_without_make_is_that_of_make(tmp_path):
-    for name in ["Makefile", "pyproject.toml", *(path.name for path in ROOT.glob("requirements*"))]:
-        shutil.copy(ROOT / name, tmp_path)
+    for path in [ROOT / "Makefile", ROOT / "pyproject.toml", *ROOT.glob("requirements*"), *ROOT.glob("package*.json")]:
+        shutil.copy(path, tmp_path)
     (tmp_path / "tools").mkdir()
     shutil.copy(ROOT / "tools" / "fetch_widgets.py", tmp_path / "tools")
     done = make("--dry-run", "book", "test", "PYTHON=python", cwd=tmp_path)

@@ -82,6 +82,7 @@ def test_a_reader_stays_on_the_page_where_the_other_version_has_it(site, browser
     page = browser.new_page()
     page.goto(site[0] + start)
     choice = page.get_by_label("Version of the book")
+    choice.wait_for()
     assert choice.locator("option").all_text_contents() == ["newest", "v0.1.0"]
     assert choice.locator("option:checked").text_content() == ("v0.1.0" if start.startswith("v") else "newest")
     choice.select_option(chosen)
