@@ -5,9 +5,9 @@ from __future__ import annotations
 import pickle
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 import torch
@@ -71,7 +71,7 @@ def check_shares(**given: float) -> None:
             raise ValueError(f"{name} must lie in [0, 1], got {value}")
 
 
-def is_function(given: object) -> bool:
+def is_function(given: object) -> TypeGuard[Callable[..., Any]]:
     """Something to call; a class that somebody forgot to make an object of is none."""
     return callable(given) and not isinstance(given, type)
 

@@ -145,7 +145,7 @@ def _error_on(model: TrainableMemory, batch: Batch, seed: int = 0) -> float:
             raise ValueError("the gradient cannot be checked, it is not finite: try smaller write and read rates")
         # Each parameter is to count, however small its gradient is beside the others'.
         widths = (1e-3 * norms.max() / norms.clamp(min=1e-3 * norms.max().item())).nan_to_num(1.0)
-        found = []
+        found: list[float] = []
         for _ in range(3):
             step = random_step([*widths])
             for length in (1e-6, 1e-5, 1e-7, 1e-4):  # a kink of the loss may lie within some of them

@@ -26,7 +26,8 @@ def orthogonalised(matrix: Tensor) -> Tensor:
     for _ in range(5):
         square = x @ x.mT
         x = a * x + (b * square + c * square @ square) @ x
-    return x if wide else x.mT
+    found: Tensor = x if wide else x.mT
+    return found
 
 
 def matrices_of(model: nn.Module) -> list[nn.Parameter]:

@@ -36,7 +36,7 @@ def save_results(rows: list[dict[str, Any]], path: str | os.PathLike[str]) -> No
 def load_results(path: str | os.PathLike[str]) -> list[dict[str, Any]]:
     """Rows of a results file; ValueError for another file or a damaged one."""
     try:
-        rows = json.loads(Path(path).read_text(encoding="utf8"))
+        rows: list[dict[str, Any]] = json.loads(Path(path).read_text(encoding="utf8"))
         if not _are_rows(rows):
             raise ValueError("it holds no list of rows, each with experiment and model")
     except ValueError as error:

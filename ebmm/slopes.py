@@ -84,14 +84,16 @@ class Compiled:
             return energy(x, weights | static).sum()
 
         def slope_squared(weights: Weights) -> Tensor:
-            return torch.func.grad(total, argnums=1)(weights, x).square().sum()
+            slope: Tensor = torch.func.grad(total, argnums=1)(weights, x)
+            return slope.square().sum()
 
         of_energy = torch.func.grad(total)(weights, x)
         return of_energy, torch.func.grad(slope_squared)(weights) if squared else None
 
     @staticmethod
     def _of_points(energy: Energy, x: Tensor, weights: Weights, keep: bool) -> Tensor:
-        return torch.func.grad(lambda x: energy(x, weights).sum())(x)
+        slope: Tensor = torch.func.grad(lambda x: energy(x, weights).sum())(x)
+        return slope
 
 
 @contextmanager

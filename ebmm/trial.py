@@ -180,7 +180,8 @@ def _differ(a: Tensor, b: Tensor, allowed: Tensor) -> bool:
 
 def _allowed(energy: Tensor) -> Tensor:
     """What rounding may change in an energy."""
-    return torch.finfo(energy.dtype).eps ** 0.5 * energy.detach().abs().max()
+    allowed: Tensor = torch.finfo(energy.dtype).eps ** 0.5 * energy.detach().abs().max()
+    return allowed
 
 
 def _touched(slope: Tensor) -> bool:
@@ -229,7 +230,7 @@ def _points_near(points: Tensor, box: tuple[float, float] | None) -> Tensor:
     anywhere = low + (high - low) * (_spread(chosen) + 1) / 2
     chosen = chosen + 0.3 * (anywhere - chosen)
     chosen[1] = 0.4 * chosen[0] + 0.6 * chosen[2]  # the point that is looked at: no extreme of its memory
-    return chosen.unflatten(0, (2, 3))
+    return torch.unflatten(chosen, 0, (2, 3))
 
 
 def _moved(weight: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -152,6 +153,7 @@ def test_a_wrong_hash_fails_the_installation(tmp_path):
         if "require-hashes" in line
     ]
     options = line.partition("install ")[2].replace("requirements.lock", str(tmp_path / "lock")).split()
+    assert "--require-hashes" in options
     for digest, outcome in ((right, 0), ("0" * 64, 1)):
         (tmp_path / "lock").write_text(f"small==1.0 --hash=sha256:{digest}\n")
         pip = [sys.executable, "-m", "pip", "install", "--no-index", "--find-links", str(wheels)]
@@ -345,6 +347,36 @@ def test_importing_is_quick_and_does_nothing_else(tmp_path):
 def test_the_command_calls_itself_as_it_was_called(program, called, monkeypatch):
     monkeypatch.setattr(sys, "argv", [program, "list"])
     assert parser().prog == called
+
+
+ASKED_OF_US = [
+    "PP006",
+    "PP302",
+    "PP304",
+    "PP305",
+    "PP306",
+    "GH200",
+    "MY101",
+    "MY104",
+    "MY105",
+    "MY106",
+    "RF002",
+    "SEC001",
+    "PC100",
+    "PC160",
+    "PY007",
+]
+
+
+def test_what_other_projects_hold_is_held_or_said_not_to_apply():
+    program = Path(sys.executable).with_name("repo-review")
+    told = subprocess.run([program, "--format", "json", "."], cwd=ROOT, capture_output=True, text=True)
+    checks = json.loads(told.stdout)["checks"]
+    assert {name: checks[name]["result"] for name in ASKED_OF_US} == dict.fromkeys(ASKED_OF_US, True)
+    told_off = (
+        (ROOT / "CONTRIBUTING.md").read_text(encoding="utf8").split("| why it does not apply |")[1].split("\n\n")[0]
+    )
+    assert set(re.findall(r"[A-Z]{2}\d{3}", told_off)) == set(CONTENT["tool"]["repo-review"]["ignore"])
 
 
 @pytest.mark.parametrize(

@@ -107,3 +107,14 @@ def test_a_copy_elsewhere_asks_for_nothing(site, browser, tmp_path, place, canon
     assert [path for path in asked if "versions.json" in path] == []
     assert [path for path in asked if path.endswith("_static/versions.js")], "the script was not there"
     page.close()
+
+
+def test_a_file_on_a_disk_makes_no_error(site, browser, tmp_path):
+    page = browser.new_page()
+    told = []
+    page.on("console", lambda message: told.append(message.text))
+    page.on("pageerror", lambda error: told.append(str(error)))
+    page.goto((tmp_path / "ebmm" / "a" / "both.html").as_uri(), wait_until="networkidle")
+    assert page.locator("select").count() == 0
+    assert told == []
+    page.close()

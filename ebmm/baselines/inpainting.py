@@ -106,7 +106,7 @@ class InpaintingMemory(OneSlotEach):
         asked = cells(images).unflatten(0, x.shape[:2])
         kept = cells(stored.unflatten(-1, self.planes))
         reminded = self.weights(asked, kept) @ stored
-        return self.misfit(images, reminded.reshape(images.shape)).unflatten(0, x.shape[:2])
+        return torch.unflatten(self.misfit(images, reminded.reshape(images.shape)), 0, x.shape[:2])
 
     def weights(self, asked: Tensor, kept: Tensor) -> Tensor:
         """Weights w, (B, Q, slots), of slots for queries, both in cells: (B, Q or slots, cells, numbers)."""

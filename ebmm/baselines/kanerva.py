@@ -145,4 +145,5 @@ def _cholesky(matrix: Tensor) -> Tensor:
     """The lower factor of matrices that may be singular but for rounding."""
     diagonal = matrix.diagonal(dim1=-2, dim2=-1)
     jitter = torch.finfo(matrix.dtype).eps * diagonal.sum(-1, keepdim=True)
-    return torch.linalg.cholesky_ex(matrix + torch.diag_embed(jitter.expand_as(diagonal)))[0]
+    lower: Tensor = torch.linalg.cholesky_ex(matrix + torch.diag_embed(jitter.expand_as(diagonal)))[0]
+    return lower

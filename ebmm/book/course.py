@@ -256,7 +256,8 @@ def _figures_of(path: Path, fast: bool) -> list[tuple[str, str, bytes]]:
 
 
 def _load(path: str | Path) -> dict[str, Any]:
-    return json.loads(Path(path).read_text(encoding="utf8"))
+    notebook: dict[str, Any] = json.loads(Path(path).read_text(encoding="utf8"))
+    return notebook
 
 
 def _name_of(number: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 
@@ -41,4 +42,4 @@ def apply(coder: nn.Module, x: Tensor, shape: tuple[int, ...]) -> Tensor:
         raise ValueError(
             f"{type(coder).__name__} must map {tuple(batch.shape)} to {want}, it gave {tuple(coded.shape)}"
         )
-    return coded.unflatten(0, x.shape[:2])
+    return torch.unflatten(coded, 0, x.shape[:2])

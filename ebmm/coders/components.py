@@ -45,7 +45,7 @@ class ComponentDecoder(nn.Module):
     def forward(self, code: Tensor) -> Tensor:
         mixed = code @ self.components + self.mean
         pixels = mixed if self.basis is None else mixed @ self.basis
-        return self.level + pixels.unflatten(1, self.planes)
+        return self.level + torch.unflatten(pixels, 1, self.planes)
 
     @torch.no_grad()
     def start_with(self, pictures: Tensor) -> None:

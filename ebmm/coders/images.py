@@ -109,7 +109,8 @@ class ImageEncoder(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * (x.reshape(-1, *self.planes) - self.level)
         code = self.linear(signs.flatten(1) @ self.basis.mT) + self.network(signs)
-        return code * (math.sqrt(code.shape[1]) / code.norm(dim=1, keepdim=True))
+        scaled: Tensor = code * (math.sqrt(code.shape[1]) / code.norm(dim=1, keepdim=True))
+        return scaled
 
 
 class ImageDecoder(nn.Module):
@@ -161,7 +162,7 @@ class ImageDecoder(nn.Module):
         last = code[:, -1:]
         inverse = last / (last.square() + 0.1)  # 1/last, but near 0 where that is
         signs = self.linear(self.constant * inverse * code[:, :-1]) @ self.basis + self.network(code)
-        y = (self.level + signs / 2).unflatten(1, self.pattern_shape)
+        y: Tensor = (self.level + signs / 2).unflatten(1, self.pattern_shape)
         return y + (y.clamp(0, 1) - y).detach()
 
 

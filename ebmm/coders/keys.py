@@ -71,7 +71,8 @@ class KeyMapEncoder(nn.Module):
         self.places = nn.Parameter(torch.randint(0, 2, (keys, height // 4, width // 4)) * 2.0 - 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.whole(x)[..., None, None] * self.places / 3
+        whole: Tensor = self.whole(x)
+        return whole[..., None, None] * self.places / 3
 
     def start_with(self, pictures: Tensor) -> None:
         """As for :class:`KeyEncoder`."""

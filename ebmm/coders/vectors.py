@@ -32,7 +32,8 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1
-        return self.linear(signs) + self.network(signs)
+        code: Tensor = self.linear(signs) + self.network(signs)
+        return code
 
 
 class Decoder(nn.Module):

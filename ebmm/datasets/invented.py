@@ -195,7 +195,8 @@ def _point(kind: np.ndarray, place: np.ndarray) -> np.ndarray:
 
 def _pick(strokes: np.ndarray, stroke: np.ndarray, point: np.ndarray) -> np.ndarray:
     characters, drawings = np.ogrid[: strokes.shape[0], : strokes.shape[1]]
-    return strokes[characters, drawings, stroke, point]
+    points: np.ndarray = strokes[characters, drawings, stroke, point]
+    return points
 
 
 def _bounds(paths: np.ndarray, axis: tuple[int, ...]) -> tuple[np.ndarray, np.ndarray]:
@@ -209,7 +210,8 @@ def _inside(paths: np.ndarray, margin: float) -> np.ndarray:
     middle = (low + high) / 2
     scale = np.minimum(1, (1 - 2 * margin) / (high - low).max(-1, keepdims=True))
     half = (high - low) / 2 * scale
-    return (paths - middle) * scale + middle.clip(margin + half, 1 - margin - half)
+    moved: np.ndarray = (paths - middle) * scale + middle.clip(margin + half, 1 - margin - half)
+    return moved
 
 
 def _ink(paths: np.ndarray, width: np.ndarray, size: int) -> Tensor:

@@ -82,7 +82,7 @@ class AssociationEnergy(nn.Module):
         for weight in further:
             y = self.recalled(self.misfit.repaired(pictures, y), lead)
             energy = energy + weight * self.misfit(pictures, y)
-        return energy.reshape(lead)
+        return torch.reshape(energy, lead)
 
     def start_with(self, patterns: Tensor) -> None:
         """Start keys and codes from what patterns (N, *S) are like, by ``start_with`` of encoder and decoder.

@@ -55,7 +55,8 @@ class GatedHops(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         first = self.from_input(x)
-        return self.norm(gated_hops(first, lambda state: first + self.from_state(self.norm(state)), self.hops, dim=1))
+        norm: Callable[[Tensor], Tensor] = self.norm
+        return norm(gated_hops(first, lambda state: first + self.from_state(norm(state)), self.hops, dim=1))
 
 
 class GatedRNNEnergy(nn.Module):
@@ -97,4 +98,4 @@ class GatedRNNEnergy(nn.Module):
         first = self.from_pattern(signs.reshape(-1, x.shape[-1]))  # one product gives [static(s), gate(s)]
         weight = self.from_state.weight.mT
         state = gated_hops(first, lambda state: torch.addmm(first, state, weight), self.hops, -1, of_memory)
-        return self.head(state).reshape(x.shape[:-1])
+        return torch.reshape(self.head(state), x.shape[:-1])

@@ -109,8 +109,8 @@ class SharedNetwork(nn.Module):
         signs, hop, answer, _ = u
         pairs = ((hop, answer), (answer, answer), (signs, hop), (signs, answer))
         means = torch.stack([(a * b).mean(-1) for a, b in pairs]).reshape(4, -1)
-        gains = 1 + torch.tanh(self.gains @ means)  # (hidden, M)
-        units = torch.tanh(self.first @ torch.stack(u).reshape(4, -1)).unflatten(1, (-1, signs.shape[-1]))
+        gains: Tensor = 1 + torch.tanh(self.gains @ means)  # (hidden, M)
+        units: Tensor = torch.tanh(self.first @ torch.stack(u).reshape(4, -1)).unflatten(1, (-1, signs.shape[-1]))
         return ((self.last * gains).unsqueeze(-1) * units).sum(0).view_as(signs)
 
 

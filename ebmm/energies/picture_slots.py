@@ -94,10 +94,10 @@ class PictureSlotEnergy(nn.Module):
         lead = x.shape[: x.dim() - len(self.pattern_shape)]
         slots, flags = self.memory(), self.flags().mT  # (..., slots, C) and (..., 1, slots)
         stored = softly_clipped(self.decoder(slots.flatten(0, -2))).unflatten(0, slots.shape[:-1])
-        weights = self._weights(x.reshape(*lead, *self.planes), stored, filled_slots(flags))
+        weights: Tensor = self._weights(x.reshape(*lead, *self.planes), stored, filled_slots(flags))
         y = weights @ stored.flatten(-len(self.planes))
-        fits = self.misfit(x.reshape(-1, *self.planes), y.reshape(-1, *self.planes)).reshape(lead)
-        return fits + 0.5 * (weights * (1 - flags).square()).sum(-1)
+        fits: Tensor = self.misfit(x.reshape(-1, *self.planes), y.reshape(-1, *self.planes)).reshape(lead)
+        return fits + 0.5 * torch.sum(weights * (1 - flags).square(), -1)
 
     def start_with(self, patterns: Tensor) -> None:
         """Start the decoder with the principal components of patterns (N, *S), more than C different ones."""

@@ -133,7 +133,7 @@ class ResNetLinearEnergy(nn.Module):
         features = self.norm(self.features(self.blocks(images).flatten(1)))
         read = self.memory(features.reshape(*lead, -1))
         joined = torch.tanh(torch.cat([read.reshape(-1, read.shape[-1]), self.static(features)], 1))
-        return self.head(torch.tanh(self.hidden(self.hops(joined)))).reshape(lead)
+        return torch.reshape(self.head(torch.tanh(self.hidden(self.hops(joined)))), lead)
 
 
 class ResNetConvEnergy(nn.Module):
@@ -189,7 +189,7 @@ class ResNetConvEnergy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         images, lead = _images(x, self.pattern_shape)
         joined = self.second(self.first(self.blocks(images), lead), lead)
-        return self.head(torch.tanh(self.hidden(self.hops(joined).flatten(1)))).reshape(lead)
+        return torch.reshape(self.head(torch.tanh(self.hidden(self.hops(joined).flatten(1)))), lead)
 
 
 def resnet_conv_energy_64(shape: Sequence[int] = (3, 64, 64), memory_features: int = 8, **own: Any) -> ResNetConvEnergy:

@@ -35,7 +35,7 @@ class QuadraticEnergy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1
-        interaction = (signs * self.memory(signs)).sum(-1)
+        interaction: Tensor = (signs * self.memory(signs)).sum(-1)
         return -0.5 * interaction + 0.5 * self.curvature * signs.square().sum(-1)
 
 
@@ -69,7 +69,7 @@ class MLPEnergy(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1
         features = torch.tanh(torch.cat([self.memory(signs), self.static(signs)], -1))
-        return self.head(torch.tanh(self.hidden(features))).squeeze(-1)
+        return torch.squeeze(self.head(torch.tanh(self.hidden(features))), -1)
 
 
 class PredictiveEnergy(nn.Module):
@@ -105,6 +105,6 @@ class PredictiveEnergy(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         signs = 2 * x - 1
-        prediction = self.memory(signs)
-        correction = self.head(torch.tanh(self.from_pattern(signs) + self.from_prediction(prediction)))
+        prediction: Tensor = self.memory(signs)
+        correction: Tensor = self.head(torch.tanh(self.from_pattern(signs) + self.from_prediction(prediction)))
         return 0.5 * (prediction - signs - correction).square().sum(-1)

@@ -68,7 +68,7 @@ def small_paper_memory(shape: Shape, memory_features: int) -> EBMM:
     )  # fmt: skip
 
 
-def slotted(kind: type, shape: Shape, number: int, width: int, level: float) -> nn.Module:
+def slotted(kind: Callable[..., nn.Module], shape: Shape, number: int, width: int, level: float) -> nn.Module:
     """A memory with one slot a pattern: :class:`InpaintingMemory`, :class:`Autoencoder` or :class:`MemoryNetwork`."""
     return kind(shape, number, width, *image_coders(shape, width, level))
 

@@ -88,7 +88,7 @@ class Convolution(nn.Module):
     def forward(self, signs: Tensor, answer: Tensor) -> Tensor:
         rings = torch.stack([signs, answer], -2)
         rows = torch.tanh(self.second(torch.tanh(self.first(rings.flatten(0, -3)))))
-        return rows.mean(-1).unflatten(0, signs.shape[:-1]) * math.sqrt(signs.shape[-1])
+        return torch.unflatten(rows.mean(-1), 0, signs.shape[:-1]) * math.sqrt(signs.shape[-1])
 
 
 class Mixture(nn.Module):
@@ -102,4 +102,4 @@ class Mixture(nn.Module):
     def forward(self, signs: Tensor, answer: Tensor) -> Tensor:
         seen = torch.cat([signs, answer], -1)
         chosen = torch.softmax(self.gate(seen), -1).unsqueeze(-1)
-        return (chosen * torch.tanh(self.hidden(seen)).unflatten(-1, (self.experts, -1))).flatten(-2)
+        return (chosen * torch.unflatten(torch.tanh(self.hidden(seen)), -1, (self.experts, -1))).flatten(-2)

@@ -102,7 +102,8 @@ def _starts(model: EBMM) -> dict[str, nn.Parameter]:
 
 def owner_of(path: str | os.PathLike[str], name: str) -> str:
     """The contestant of an experiment whose weights a file holds; ValueError if it holds none of them."""
-    return _read(Path(path), name, find(name)[1], f"{path} does not hold weights for {name}")[1]["model"]
+    owner: str = _read(Path(path), name, find(name)[1], f"{path} does not hold weights for {name}")[1]["model"]
+    return owner
 
 
 def is_ready(name: str, contestant: str) -> bool:

@@ -91,7 +91,8 @@ def tensor(value: Any, shape: tuple[int, ...], name: str) -> Tensor:
     need(isinstance(value, Tensor), f"{name} must be a tensor; this is of type {type(value).__name__}.")
     need(value.shape == shape, f"{name} must have shape {tuple(shape)}; this has shape {tuple(value.shape)}.")
     need(not value.is_floating_point() or value.isfinite().all(), f"{name} holds NaN or infinite values.")
-    return value.detach().cpu()
+    taken: Tensor = value.detach().cpu()
+    return taken
 
 
 def tried(memory: Any, batch: Batch) -> tuple[Memory, Tensor]:

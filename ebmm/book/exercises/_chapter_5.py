@@ -71,7 +71,8 @@ def counting(answer: Any) -> str:
     need(units == math.isqrt(floats), "Part (c): the trace Y of (5.4) has a number for each pair of units, both ways.")
 
     def corner_alone(length: int) -> float:  # (5.15)
-        return sum(math.comb(dim - 1, k) for k in range(length)) / 2 ** (dim - 1)
+        share: float = sum(math.comb(dim - 1, k) for k in range(length)) / 2 ** (dim - 1)
+        return share
 
     even = next(n for n in range(dim // 2, 2 * dim) if corner_alone(floats // n) <= 0.5)
     need(strings != floats // even, "Part (d): that is the length of such a code, not the number of strings.")
@@ -232,12 +233,14 @@ class _Coarse:
         return Memory({name: self._rounded(held.float()) for name, held in self.memory.write(patterns).items()})
 
     def read(self, query: Tensor, memory: Memory) -> Tensor:
-        return self.memory.read(query, memory)
+        recalled: Tensor = self.memory.read(query, memory)
+        return recalled
 
     def _rounded(self, held: Tensor) -> Tensor:
         low, high = (end.view(-1, *[1] * (held.dim() - 1)) for end in held.flatten(1).aminmax(dim=1))
-        step = (high - low).clamp(min=1e-12) / self.steps
-        return low + step * ((held - low) / step).round()
+        step: Tensor = (high - low).clamp(min=1e-12) / self.steps
+        rounded: Tensor = low + step * ((held - low) / step).round()
+        return rounded
 
 
 @exercise("5.5", 'a dict with the keys "memory" (one whose numbers take few values), "bits" (of each) and "task"')

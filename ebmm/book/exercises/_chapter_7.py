@@ -241,7 +241,8 @@ class _Kept(nn.Module):
         return Memory({"slots": self.slots, "state": self.state})
 
     def read(self, query: Tensor, memory: Memory, trajectory: bool = False) -> Tensor:
-        return query + memory["slots"].mean()
+        shifted: Tensor = query + memory["slots"].mean()
+        return shifted
 
 
 def _try_shaken(shaken: Any) -> None:
@@ -293,7 +294,8 @@ class _FourBits:
         return Memory({name: self._rounded(held) for name, held in self.memory.write(patterns).items()})
 
     def read(self, query: Tensor, memory: Memory) -> Tensor:
-        return self.memory.read(query, memory)
+        recalled: Tensor = self.memory.read(query, memory)
+        return recalled
 
     def _rounded(self, held: Tensor) -> Tensor:
         places = tuple(range(held.dim() - 1)) if held.dim() > 1 else (0,)

@@ -119,7 +119,8 @@ def _ratio(a: float, age: float, dim: float) -> float:
 
 @cache
 def _memory(experiment: str, contestant: str) -> EBMM:
-    return ready(experiment, contestant, device="cpu").model
+    model: EBMM = ready(experiment, contestant, device="cpu").model
+    return model
 
 
 def _strings(memories: int, count: int, seed: int) -> Tensor:

@@ -139,4 +139,4 @@ def _held(memory: Any) -> int:
 def _least_squares(k: Tensor, v: Tensor, q: Tensor, overlap: float = 0.7) -> float:
     spread = PAIRS / DIM * (1 - overlap**2) * torch.eye(DIM)
     M = torch.linalg.solve(overlap**2 * k.mT @ k + spread, k.mT @ v)
-    return ((q @ M > 0) != (v > 0)).float().mean().item()
+    return float(((q @ M > 0) != (v > 0)).float().mean())
