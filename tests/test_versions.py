@@ -15,7 +15,7 @@ from versions import lay_out, versions_in
 PAGE = """\
 <!doctype html><html data-content_root="{root}"><head><meta charset="utf-8"><title>page</title>
 <link rel="canonical" href="{canonical}"><script src="{root}_static/versions.js"></script></head>
-<body><div class="sidebar-primary-items__start"></div></body></html>
+<body><div class="sidebar-primary-items__start"><p>logo</p><p>search</p></div></body></html>
 """
 
 
@@ -83,6 +83,9 @@ def test_a_reader_stays_on_the_page_where_the_other_version_has_it(site, browser
     page.goto(site[0] + start)
     choice = page.get_by_label("Version of the book")
     choice.wait_for()
+    assert page.locator(".sidebar-primary-items__start > :nth-child(2)").get_attribute("aria-label"), (
+        "not below the logo"
+    )
     assert choice.locator("option").all_text_contents() == ["newest", "v0.1.0"]
     assert choice.locator("option:checked").text_content() == ("v0.1.0" if start.startswith("v") else "newest")
     choice.select_option(chosen)

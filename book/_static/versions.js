@@ -26,5 +26,6 @@ document.addEventListener("DOMContentLoaded", async () => {
     const there = await fetch(page, { method: "HEAD" }).catch(() => ({ ok: false }));
     location.assign(there.ok ? page : start);
   });
-  document.querySelector(".sidebar-primary-items__start, body").prepend(choice);
+  const sidebar = document.querySelector(".sidebar-primary-items__start") || document.body;
+  sidebar.insertBefore(choice, sidebar.children[1] || null); // below the logo
 });
