@@ -10,6 +10,7 @@ from benchmarks.problem import Form, Size, draw
 FORMS = {
     "ours": "ours",
     "ours compiled": "ours_compiled",
+    "ours whole": "ours_whole",
     "plain": "plain",
     "plain compiled": "plain_compiled",
     "jax": "jax_vmap",
@@ -19,7 +20,7 @@ FORMS = {
     "loop": "loop",
 }
 # What is compiled, and what would run instead.
-COMPILED = {"ours compiled": "ours", "plain compiled": "plain", "jax": "plain"}
+COMPILED = {"ours compiled": "ours", "ours whole": "ours", "plain compiled": "plain", "jax": "plain"}
 LIBRARIES = {"jax", "torchopt", "higher"}
 
 

@@ -49,8 +49,10 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--precision", choices=PRECISIONS, help="of products; default: the experiment's own or float32")
     train.add_argument(
         "--compile",
-        action="store_true",
-        help="compile its gradients: minutes once, then half the time a step",
+        nargs="?",
+        const=True,
+        choices=["whole"],
+        help="compile its gradients, or with 'whole' all of writing and reading: minutes once, then less time a step",
     )
     train.add_argument("--device", default="auto")
     train.add_argument("--seed", type=int, default=0)

@@ -100,3 +100,23 @@ def _tf32(where: torch.device, allowed: bool) -> Iterator[None]:
         yield
     finally:
         products.allow_tf32, convolutions.allow_tf32 = before
+
+
+def shared(loss_of: nn.Module, begun: int, processes: int, checkpoint: object) -> nn.Module:
+    """The loss with its gradients averaged over all processes, which must begin at the same step."""
+    if processes == 1:
+        return loss_of
+    # All wait here for each other, so that none saves before each has looked for a checkpoint.
+    starts = [0] * processes
+    distributed.all_gather_object(starts, begun)
+    if len(set(starts)) > 1:
+        raise ValueError(f"{checkpoint} must be the same file for all processes, but they start at steps {starts}")
+    # Gradients taken inside the loss do not disturb it: it averages what arrives at parameters, and only that.
+    return nn.parallel.DistributedDataParallel(loss_of, static_graph=True)
+
+
+def over_processes(values: Tensor, processes: int) -> list[float]:
+    """The means of values that each process has its own of."""
+    if processes > 1:
+        distributed.all_reduce(values)
+    return (values / processes).tolist()

@@ -1,8 +1,7 @@
 """The energy-based memory model: patterns are written into the weights of an energy network and read by descent.
 
-Equations are those of Bartunov, Rae, Osindero, Lillicrap, *Meta-Learning Deep Energy-Based Memory
-Models* (ICLR 2020). Letters: B memories, N patterns, Q queries, K read steps, T write steps, S the
-shape of a pattern.
+Equations are those of Bartunov, Rae, Osindero, Lillicrap, *Meta-Learning Deep Energy-Based Memory Models* (ICLR 2020).
+Letters: B memories, N patterns, Q queries, K read steps, T write steps, S the shape of a pattern.
 """
 
 from __future__ import annotations
@@ -163,15 +162,20 @@ class EBMM(nn.Module):
         with torch.inference_mode(False):  # which also enables gradients
             patterns, weights = self._taken(patterns, "patterns", held, keep)
             initial, static = dict(self.initial_memory(patterns.shape[0])), self._static()
-            start = Memory(weights or initial)
-            memories = [start if keep else start.detach()]
-            for group in patterns.split(1, 1) if self.sequential else (patterns,):
-                for rates in self.write_rates():
-                    updated = self._run(self._write_step, keep, group, dict(memories[-1]), static, initial, rates)
-                    written = Memory(dict(zip(self.writable, updated, strict=True)))
-                    written = written if keep else written.detach()
-                    memories = [*memories, written] if trajectory else [written]
+            loop = self.slopes.loop(self._write_steps, keep)
+            memories = [Memory(held) for held in loop(keep, patterns, weights or initial, static, initial, trajectory)]
         return (memories[-1], memories) if trajectory else memories[-1]
+
+    def _write_steps(
+        self, keep: bool, patterns: Tensor, weights: Weights, static: Weights, initial: Weights, all_steps: bool
+    ) -> list[Weights]:
+        """What the memories hold: last, or at the start and after each step."""
+        held = [weights if keep else {name: weight.detach() for name, weight in weights.items()}]
+        for group in patterns.split(1, 1) if self.sequential else (patterns,):
+            for rates in self.write_rates():
+                updated = self._run(self._write_step, keep, group, held[-1], static, initial, rates)
+                held = [*(held if all_steps else ()), dict(zip(self.writable, updated, strict=True))]
+        return held
 
     def _write_step(
         self, keep: bool, patterns: Tensor, weights: Weights, static: Weights, initial: Weights, rates: Tensor
@@ -208,14 +212,16 @@ class EBMM(nn.Module):
         keep = torch.is_grad_enabled()
         with torch.inference_mode(False):  # which also enables gradients
             query, weights = self._taken(query, "query", self._weights_of(memory), keep)
-            static = self._static()
-            x, velocity, iterates = query, torch.zeros_like(query), [query]
-            for rate, momentum in zip(self.read_rates(), self.momentum_rates(), strict=True):
-                x, velocity = self._run(self._read_step, keep, x, velocity, weights, static, rate, momentum)
-                if not keep:
-                    x, velocity = x.detach(), velocity.detach()
-                iterates.append(x)
-        return (x, torch.stack(iterates)) if trajectory else x
+            iterates = self.slopes.loop(self._read_steps, keep)(keep, query, weights, self._static())
+        return (iterates[-1], torch.stack(iterates)) if trajectory else iterates[-1]
+
+    def _read_steps(self, keep: bool, x: Tensor, weights: Weights, static: Weights) -> list[Tensor]:
+        """All iterates, the query first."""
+        iterates, velocity = [x], torch.zeros_like(x)
+        for rate, momentum in zip(self.read_rates(), self.momentum_rates(), strict=True):
+            x, velocity = self._run(self._read_step, keep, x, velocity, weights, static, rate, momentum)
+            iterates.append(x)
+        return iterates
 
     def _read_step(
         self, keep: bool, x: Tensor, velocity: Tensor, weights: Weights, static: Weights, rate: Tensor, momentum: Tensor
@@ -291,7 +297,9 @@ class EBMM(nn.Module):
 
     def _run(self, step: Callable[..., tuple[Tensor, ...]], keep: bool, *inputs: Any) -> tuple[Tensor, ...]:
         """One step of a loop, recorded if ``keep``; ``recompute`` puts the recording off until it is needed."""
-        return recomputed(step, *inputs) if keep and self.recompute else step(keep, *inputs)
+        if not keep:
+            return tuple(tensor.detach() for tensor in step(False, *inputs))
+        return recomputed(step, *inputs) if self.recompute else step(True, *inputs)
 
     def _weights_of(self, memory: Memory) -> Weights:
         like = {name: self.energy_network.get_parameter(name) for name in self.writable}

@@ -1,4 +1,4 @@
-"""The gradients of an energy that writing and reading take, recorded as PyTorch runs or compiled once."""
+"""The gradients of an energy that writing and reading take, recorded as PyTorch runs or compiled, alone or in loops."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 
 Weights = dict[str, Tensor]
 Energy = Callable[[Tensor, Weights], Tensor]  # of points and all weights
+Loop = Callable[..., list[Any]]
 BothSlopes = tuple[Weights, Weights | None]
 
 
@@ -25,6 +26,9 @@ class Slopes(Protocol):
 
     def of_points(self, energy: Energy, x: Tensor, weights: Weights, keep: bool) -> Tensor:
         """Of ``E`` in the points."""
+
+    def loop(self, steps: Loop, keep: bool) -> Loop:
+        """A function that takes all steps of writing or reading, as it is or compiled."""
 
 
 class Recorded:
@@ -61,6 +65,9 @@ class Recorded:
     def of_points(self, energy: Energy, x: Tensor, weights: Weights, keep: bool) -> Tensor:
         return recorded_slope(lambda x: energy(x, weights), x, keep)
 
+    def loop(self, steps: Loop, keep: bool) -> Loop:
+        return steps
+
 
 def recorded_slope(energy: Callable[[Tensor], Tensor], x: Tensor, keep: bool) -> Tensor:
     """``∇E`` in points x, recorded if ``keep``."""
@@ -69,38 +76,52 @@ def recorded_slope(energy: Callable[[Tensor], Tensor], x: Tensor, keep: bool) ->
     return slope
 
 
+def weight_slopes(
+    energy: Energy, x: Tensor, weights: Weights, static: Weights, squared: bool, keep: bool
+) -> BothSlopes:
+    def total(weights: Weights, x: Tensor) -> Tensor:
+        return energy(x, weights | static).sum()
+
+    def slope_squared(weights: Weights) -> Tensor:
+        slope: Tensor = torch.func.grad(total, argnums=1)(weights, x)
+        return slope.square().sum()
+
+    of_energy = torch.func.grad(total)(weights, x)
+    return of_energy, torch.func.grad(slope_squared)(weights) if squared else None
+
+
+def point_slope(energy: Energy, x: Tensor, weights: Weights, keep: bool) -> Tensor:
+    slope: Tensor = torch.func.grad(lambda x: energy(x, weights).sum())(x)
+    return slope
+
+
 class Compiled:
     """By ``torch.func.grad``, compiled: for the shape of the first points, at the next shape once more for all."""
 
     def __init__(self) -> None:
-        self.of_weights = torch.compile(self._of_weights)
-        self.of_points = torch.compile(self._of_points)
+        self.of_weights, self.of_points = torch.compile(weight_slopes), torch.compile(point_slope)
 
-    @staticmethod
-    def _of_weights(
-        energy: Energy, x: Tensor, weights: Weights, static: Weights, squared: bool, keep: bool
-    ) -> BothSlopes:
-        def total(weights: Weights, x: Tensor) -> Tensor:
-            return energy(x, weights | static).sum()
+    def loop(self, steps: Loop, keep: bool) -> Loop:
+        return steps
 
-        def slope_squared(weights: Weights) -> Tensor:
-            slope: Tensor = torch.func.grad(total, argnums=1)(weights, x)
-            return slope.square().sum()
 
-        of_energy = torch.func.grad(total)(weights, x)
-        return of_energy, torch.func.grad(slope_squared)(weights) if squared else None
+class CompiledLoops:
+    """The same within loops of writing and of reading that are compiled each as one graph, where they are recorded."""
 
-    @staticmethod
-    def _of_points(energy: Energy, x: Tensor, weights: Weights, keep: bool) -> Tensor:
-        slope: Tensor = torch.func.grad(lambda x: energy(x, weights).sum())(x)
-        return slope
+    def __init__(self) -> None:
+        self.of_weights, self.of_points, self._loops = weight_slopes, point_slope, dict[str, Loop]()
+
+    def loop(self, steps: Loop, keep: bool) -> Loop:
+        if keep and steps.__name__ not in self._loops:
+            self._loops[steps.__name__] = torch.compile(steps, dynamic=False)
+        return self._loops[steps.__name__] if keep else steps
 
 
 @contextmanager
-def compiled(model: Any) -> Iterator[None]:
-    """Within it, a model that writes and reads by gradients takes compiled ones."""
+def compiled(model: Any, whole: bool = False) -> Iterator[None]:
+    """Within it, a model that writes and reads by gradients takes compiled ones, or compiles each loop as a whole."""
     before = model.slopes
-    model.slopes = Compiled()
+    model.slopes = CompiledLoops() if whole else Compiled()
     config = torch._dynamo.config
     limit = "recompile_limit" if hasattr(config, "recompile_limit") else "cache_size_limit"  # the name up to 2.6
     try:

@@ -1,7 +1,7 @@
 """What is stored and how it is corrupted: sources of patterns, corruptions of queries, and the two as a task.
 
-Everything random comes from one ``torch.Generator`` and is drawn memory by memory, so that two
-batches of four memories equal one batch of eight; in float32, whatever PyTorch's default is.
+Everything random comes from one ``torch.Generator`` and is drawn memory by memory, so that two batches of four memories
+equal one batch of eight; in float32, whatever PyTorch's default is.
 """
 
 from __future__ import annotations

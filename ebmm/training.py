@@ -10,13 +10,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager, nullcontext
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, nn
 
 from ebmm.evaluation import compare
 from ebmm.given import kind, real, warned_of_global_draws, whole
 from ebmm.gradients import check_before_training, reconstruction_loss
 from ebmm.history import Checkpoint, History
-from ebmm.machine import PRECISIONS, _tf32, dtype_for, pick_device, rank_and_processes
+from ebmm.machine import PRECISIONS, _tf32, dtype_for, over_processes, pick_device, rank_and_processes, shared
 from ebmm.memory import TrainableMemory
 from ebmm.metrics import errors
 from ebmm.muon import Muon
@@ -55,18 +55,18 @@ def fit(
     late: bool = False,
     joining: float = 0.0,
     optimiser: str = "adamw",
-    compile: bool = False,
+    compile: bool | str = False,
     precision: str = "float32",
     progress: bool = True,
     check_gradients: bool | None = None,
     compare_every: int = 0,
+    callback: Callable[[dict[str, float]], object] | None = None,
 ) -> History:
     """Meta-train a memory in place: sample, write, read, and descend the reconstruction loss.
 
     AdamW or Muon, with a linear warm-up and a cosine decay to 1 % of the learning rate; the global gradient norm is
-    clipped.
-    :class:`ebmm.steady.Steady` skips and counts updates with outlying gradients, and brings back good weights when
-    training collapses.
+    clipped. :class:`ebmm.steady.Steady` skips and counts updates with outlying gradients, and brings back good weights
+    when training collapses.
 
     In several processes (:func:`ebmm.machine.process_group`) each draws the whole batch and takes its share of the
     memories. The result is that of one process up to rounding, for a memory that draws no random numbers itself.
@@ -90,8 +90,10 @@ def fit(
         optimiser: ``"adamw"``, or ``"muon"``: :class:`ebmm.muon.Muon` for the static matrices.
         compile: the gradients that writing and reading take. One to three minutes on one core, once for each energy on
             a machine, and on the CPU a compiler of C++ (PyTorch 2.6 fails on some); then, where an energy is many small
-            operations, a step takes a third to a half of the time, with the same numbers up to rounding. Energies with
-            attention, or that branch on values, run uncompiled; your own autograd functions need ``setup_context``.
+            operations, a step takes a third to a half of the time, with the same numbers up to rounding. ``"whole"``:
+            all steps of writing and of reading in a graph each. Patterns that are written one after another take a
+            tenth then; longer to compile, and not with ``recompute``. Energies with attention, or that branch on
+            values, run uncompiled; your own autograd functions need ``setup_context``.
         precision: of products and convolutions: ``"float32"``, ``"tf32"`` (CUDA rounds inputs to 11 bits) or
             ``"bfloat16"`` (inputs and results have 8 bits). Smooth energies keep the meta-gradient's direction (cosine
             above 0.999 and 0.998) and its norm within 1 %. Not where writing chooses one slot
@@ -101,6 +103,7 @@ def fit(
             layers of your own; of above 200 000 parameters only for PyTorch's functions known to be wrong.
         compare_every: steps between comparisons of the own memory with another's and an empty one, by
             :func:`ebmm.evaluation.compare` on this process's share of the batch, for ``history.compared``; 0: none.
+        callback: called after each step, in the first process, with the row that ``history.rows`` got.
 
     Raises:
         TrainingError: too many non-finite steps in a row. GradientError: PyTorch's meta-gradient is wrong.
@@ -147,8 +150,10 @@ def fit(
     settings = {
         "steps": steps, "memories": memories, "learning_rate": learning_rate, "weight_decay": weight_decay,
         "clip": clip, "warmup": warmup, "seed": seed, "averaging": averaging, "late": bool(late),
-        "joining": joining, "optimiser": optimiser, "compile": bool(compile), "precision": precision,
+        "joining": joining, "optimiser": optimiser, "compile": compile, "precision": precision,
     }  # fmt: skip
+    if compile not in (False, True, "whole") or (compile == "whole" and getattr(model, "recompute", False)):
+        raise ValueError(f"compile must be False, True, or 'whole' without recompute, got {compile!r}")
     if compile and not hasattr(model, "slopes"):
         raise ValueError(f"only a memory that is written and read by gradients is compiled, not {kind(model)}")
     steady = Steady(model, stepper, averaging)
@@ -168,11 +173,11 @@ def fit(
 
     from tqdm import tqdm
 
-    quick = compiled(model) if compile else nullcontext()
+    quick = compiled(model, compile == "whole") if compile else nullcontext()
     with saved.sitting(rank == 0), _in_training(model), _tf32(where, precision == "tf32"), quick:
         history = saved.load() or History(metric=lessons[0].metric)
         begun, earlier, start = len(history.rows), history.seconds, time.monotonic()
-        loss_of = _shared(_Loss(model, where, precision, late), begun, processes, checkpoint)
+        loss_of = shared(_Loss(model, where, precision, late), begun, processes, checkpoint)
         if begun == steps:
             return history
         with nullcontext() if checkpoint is None else warned_of_global_draws():
@@ -197,7 +202,7 @@ def fit(
                 loss.backward()
                 norm = nn.utils.clip_grad_norm_(model.parameters(), clip).item()
                 error = errors(recalled, batch.patterns, history.metric).mean()
-                mean_loss, mean_error = _over_processes(torch.stack([loss.detach(), error]), processes)
+                mean_loss, mean_error = over_processes(torch.stack([loss.detach(), error]), processes)
                 if steady.accepts(mean_loss, norm, lesson):
                     stepper.step()
                 steady.after(mean_loss)
@@ -205,6 +210,8 @@ def fit(
                 history.rows.append(
                     {"step": step, "loss": mean_loss, "error": mean_error, "gradient norm": norm, "learning rate": rate}
                 )
+                if callback is not None and rank == 0:
+                    callback(dict(history.rows[-1]))
                 history.seconds = earlier + time.monotonic() - start
                 shown = {"loss": f"{mean_loss:.3g}", history.metric: f"{mean_error:.3g}", "skipped": history.skipped}
                 for last in history.compared[-1:]:
@@ -276,23 +283,3 @@ class _Loss(nn.Module):
         with torch.autocast(self.device_type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             loss, recalled = reconstruction_loss(self.model, batch, self.late)
         return loss, recalled.detach()
-
-
-def _shared(loss_of: nn.Module, begun: int, processes: int, checkpoint: object) -> nn.Module:
-    """The loss with its gradients averaged over all processes, which must begin at the same step."""
-    if processes == 1:
-        return loss_of
-    # All wait here for each other, so that none saves before each has looked for a checkpoint.
-    starts = [0] * processes
-    distributed.all_gather_object(starts, begun)
-    if len(set(starts)) > 1:
-        raise ValueError(f"{checkpoint} must be the same file for all processes, but they start at steps {starts}")
-    # Gradients taken inside the loss do not disturb it: it averages what arrives at parameters, and only that.
-    return nn.parallel.DistributedDataParallel(loss_of, static_graph=True)
-
-
-def _over_processes(values: Tensor, processes: int) -> list[float]:
-    """The means of values that each process has its own of."""
-    if processes > 1:
-        distributed.all_reduce(values)
-    return (values / processes).tolist()

@@ -202,6 +202,7 @@ def test_only_the_first_process_writes_weights(rank, monkeypatch, tmp_path):
 def test_each_process_takes_its_own_gpu_and_leaves_the_group_in_the_end(device, monkeypatch):
     did = []
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "set_device", lambda number: did.append(number))
     monkeypatch.setattr(torch.distributed, "init_process_group", did.append)
     monkeypatch.setattr(torch.distributed, "destroy_process_group", lambda: did.append("left"))

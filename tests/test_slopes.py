@@ -4,6 +4,7 @@ from functools import partial
 import pytest
 import torch
 from naive import moved
+from torch._dynamo.backends.debugging import aot_eager
 
 from ebmm import EBMM, Task, fit
 from ebmm.baselines import MemoryNetwork
@@ -38,6 +39,7 @@ def loss_and_gradients(model, batch):
     return [loss.detach(), recalled.detach(), *(p.grad for p in model.parameters() if p.grad is not None)]
 
 
+@pytest.mark.parametrize("whole", [False, True])
 @pytest.mark.parametrize(
     ("energy", "sequential", "terms"),
     [
@@ -47,8 +49,14 @@ def loss_and_gradients(model, batch):
         ("under vmap", True, True),
     ],
 )
-def test_compiled_gradients_are_those_recorded(energy, sequential, terms, monkeypatch):
-    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="aot_eager"))
+def test_compiled_gradients_are_those_recorded(energy, sequential, terms, whole, monkeypatch):
+    graphs = []
+
+    def counted(graph, inputs):
+        graphs.append(graph)
+        return aot_eager(graph, inputs)
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counted))
     torch.compiler.reset()
     torch.manual_seed(0)
     model = EBMM(
@@ -57,9 +65,10 @@ def test_compiled_gradients_are_those_recorded(energy, sequential, terms, monkey
     ).double()  # fmt: skip
     batch = TASK.sample(2, torch.Generator().manual_seed(1)).to("cpu", torch.float64)
     expected = loss_and_gradients(model, batch)
-    with compiled(model):
+    with compiled(model, whole):
         found = loss_and_gradients(model, batch)
     assert isinstance(model.slopes, Recorded)
+    assert len(graphs) == 2 if whole else graphs, "one of writing, one of reading"
     for one, other in zip(found, expected, strict=True):
         torch.testing.assert_close(one, other)
 
@@ -68,15 +77,29 @@ def test_compiled_gradients_are_those_recorded(energy, sequential, terms, monkey
 @pytest.mark.skipif(torch.__version__ < "2.7", reason="the compiler of PyTorch 2.6 fails on this energy")
 def test_training_with_compiled_gradients_ends_at_the_same_weights():
     weights = []
-    for compile in (False, True):
+    for compile in (False, True, "whole"):
         torch.manual_seed(0)
         model = EBMM(PredictiveEnergy(8), write_steps=2, read_steps=2, gradient_term=False)
         fit(model, TASK, 3, compile=compile, **QUIET)
         weights.append(model.state_dict())
     for name, value in weights[0].items():
-        torch.testing.assert_close(weights[1][name], value, atol=1e-5, rtol=1e-4)
+        for other in weights[1:]:
+            torch.testing.assert_close(other[name], value, atol=1e-5, rtol=1e-4)
 
 
 def test_what_takes_no_gradients_to_write_and_read_is_not_compiled():
     with pytest.raises(ValueError, match="only a memory that is written and read by gradients is compiled"):
         fit(MemoryNetwork(8, 3, 4), TASK, 2, compile=True, **QUIET)
+
+
+@pytest.mark.parametrize(("compile", "recompute"), [("whole", True), ("half", False)])
+def test_what_is_not_compiled_is_said(compile, recompute):
+    model = EBMM(PredictiveEnergy(8), recompute=recompute)
+    with pytest.raises(ValueError, match=f"False, True, or 'whole' without recompute, got '{compile}'"):
+        fit(model, TASK, 2, compile=compile, **QUIET)
+
+
+def test_without_gradients_no_loop_is_compiled():
+    model = EBMM(PredictiveEnergy(8))
+    with compiled(model, whole=True), torch.no_grad():
+        assert model.slopes.loop(model._read_steps, keep=False) == model._read_steps

@@ -792,3 +792,19 @@ def test_a_history_tells_itself_in_a_line():
     history = fit(small_model(), TASK, 2, **QUIET)
     assert re.fullmatch(r"History\(2 steps, 0 skipped, \d+ seconds, last wrong bits: [\d.e-]+\)", repr(history))
     assert repr(History()) == "History(0 steps, 0 skipped, 0 seconds)"
+
+
+def test_a_callback_gets_each_row_and_cannot_change_it():
+    given = []
+
+    def callback(row):
+        given.append(dict(row))
+        row.clear()
+
+    history = fit(small_model(), TASK, 3, callback=callback, **QUIET)
+    assert given == history.rows and [row["step"] for row in given] == [0, 1, 2]
+
+
+def test_what_a_callback_raises_ends_training():
+    with pytest.raises(ZeroDivisionError):
+        fit(small_model(), TASK, 3, callback=lambda row: 1 / row["step"], **QUIET)
