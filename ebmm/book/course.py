@@ -1,6 +1,6 @@
-"""The book in a course: chapters as assignments, answers graded, figures for slides.
+"""The book in a course: chapters as assignments, figures for slides. What is handed in is graded by ebmm.book.grading.
 
-    python -m ebmm course OUT                        the chapters, and a grader of their exercises
+    python -m ebmm course OUT                        the chapters
     python -m ebmm course --without-solutions OUT    the same with an empty cell in the place of each solution
     python -m ebmm course --figures OUT              every figure of the book, at the size of a slide
 
@@ -16,14 +16,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ebmm.book.exercises import EXERCISES, Verdict
+from ebmm.book.exercises import EXERCISES
 from ebmm.files import folder_with
 
 SOLUTION = re.compile(r"# ?@title (?:Solution|A start for) (\d+\.\d+)\n")
 FOLDED_BELOW = "The solutions are folded below each exercise."
 SECONDS_A_CELL = 900
 DOTS_PER_INCH = 300
-VERDICTS = "the verdicts: "
 
 ANSWER_CELL = """\
 # @title Your answer to {number}
@@ -32,64 +31,11 @@ ANSWER_CELL = """\
 {name} = None
 check("{number}", {name})"""
 
-# Runs first in a submission: who gave an answer to check, and to no name, has handed it in as well.
-NOTING_CELL = """\
-import ebmm.book.exercises as _exercises
-_check, _checked = _exercises.check, {}
-def _noting_check(number, answer):
-    if answer is not None:
-        _checked[str(number)] = answer
-    return _check(number, answer)
-_exercises.check = _noting_check"""
-
-# Runs last in a submission, in its own kernel, since answers may be functions and networks.
-GRADING_CELL = """\
-import json as _json
-def _answer(number, name):
-    return globals()[name] if globals().get(name) is not None else _checked.get(number)
-_verdicts = {{number: _check(number, _answer(number, name)) for number, name in {names!r}.items()}}
-print({start!r} + _json.dumps({{number: [v.right, v.reason] for number, v in _verdicts.items()}}))"""
-
 # Colours and sizes stay those of the book; only the dots become more.
 SLIDES_CELL = """\
 import matplotlib.pyplot
 from matplotlib_inline.backend_inline import set_matplotlib_formats
 set_matplotlib_formats("png", dpi={dots})"""
-
-GRADER = '''\
-"""Grades the exercises of one chapter.
-
-    SUBMISSION=01_hopfield.ipynb python -m pytest test_answers.py
-
-The notebook runs from its first cell to its last, as FAST as it goes, in a kernel of this environment, which must hold
-ebmm, pytest, nbclient and ipykernel. It is the student's code that runs: grade where it can do no harm.
-"""
-
-import os
-from pathlib import Path
-
-import pytest
-
-from ebmm.book.course import exercises_in, grade
-
-SUBMISSION = Path(os.environ.get("SUBMISSION", "nothing"))
-if not SUBMISSION.is_file():
-    pytest.exit(f"SUBMISSION must name a notebook; {SUBMISSION} is no file", returncode=2)
-NUMBERS = exercises_in(SUBMISSION)
-if not NUMBERS:
-    pytest.exit(f"{SUBMISSION} asks no exercise", returncode=2)
-
-
-@pytest.fixture(scope="session")
-def verdicts():
-    return grade(SUBMISSION)
-
-
-@pytest.mark.parametrize("number", NUMBERS)
-def test_exercise(number, verdicts):
-    if not verdicts[number]:
-        pytest.fail(verdicts[number].reason, pytrace=False)
-'''
 
 
 def chapters() -> list[Path]:
@@ -103,7 +49,7 @@ def chapters() -> list[Path]:
 
 
 def export(out: str | Path, solutions: bool = True) -> list[Path]:
-    """Write the chapters and ``test_answers.py``, which grades them, into a folder.
+    """Write the chapters into a folder. What students hand in of them is graded by ``python -m ebmm grade``.
 
     Args:
         out: the folder; it is made where it is missing.
@@ -120,8 +66,8 @@ def export(out: str | Path, solutions: bool = True) -> list[Path]:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     written = export(folder, solutions=False)
         ...     text = written[0].read_text(encoding="utf8")
-        >>> written[-1].name, "Solution 1.1" in text, "answer_1_1 = None" in text
-        ('test_answers.py', False, True)
+        >>> written[0].name, "Solution 1.1" in text, "answer_1_1 = None" in text
+        ('01_hopfield.ipynb', False, True)
     """
     texts = {}
     for path in chapters():
@@ -129,7 +75,6 @@ def export(out: str | Path, solutions: bool = True) -> list[Path]:
         if not solutions:
             notebook["cells"] = [_without_solution(cell) for cell in notebook["cells"]]
         texts[Path(out, path.name)] = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
-    texts[Path(out, "test_answers.py")] = GRADER
     for path, text in texts.items():
         if path.exists() and path.read_text(encoding="utf8") != text:
             raise FileExistsError(f"{path} holds something else: move it away, or choose another folder")
@@ -149,61 +94,6 @@ def _without_solution(cell: dict[str, Any]) -> dict[str, Any]:
     number = solution[1]
     answer = ANSWER_CELL.format(number=number, wanted=EXERCISES[number].wanted, name=_name_of(number))
     return cell | {"source": answer.splitlines(keepends=True), "metadata": {"tags": ["answer"]}}
-
-
-def exercises_in(path: str | Path) -> list[str]:
-    """All exercises of the chapter that a notebook holds, solved or not, and if their headings are gone.
-
-    Example:
-        >>> exercises_in(chapters()[0])[0]
-        '1.1'
-    """
-    texts = ["".join(cell["source"]) for cell in _load(path)["cells"] if cell["cell_type"] == "markdown"]
-    chapters_here = set(re.findall(r"(?m)^#+ Exercise (\d+)\.\d+", "\n\n".join(texts)))
-    return [number for number in EXERCISES if number.split(".")[0] in chapters_here]
-
-
-def grade(path: str | Path) -> dict[str, Verdict]:
-    """Run a chapter as FAST as it goes, and check the answer to each of its exercises.
-
-    Args:
-        path: the notebook; the answer to exercise 3.2 is what it calls ``answer_3_2`` when it has run, and if that
-            is nothing, what it gave last to ``check("3.2", ...)``. A cell that raises does not keep the following
-            ones from running.
-
-    Returns:
-        The verdict on each exercise, by number.
-
-    Raises:
-        RuntimeError: the notebook stops before its end, for example because it exits, or no cell of it sets FAST.
-        ImportError: nbclient is not installed.
-    """
-    import nbformat
-
-    numbers = exercises_in(path)
-    notebook = nbformat.read(path, as_version=4)
-    _insert_after_parameters(notebook, f"FAST = True\n{NOTING_CELL}")
-    names = {number: _name_of(number) for number in numbers}
-    notebook.cells.append(nbformat.v4.new_code_cell(GRADING_CELL.format(names=names, start=VERDICTS)))
-    _run(notebook, Path(path).parent)
-    said = "".join(output.get("text", "") for output in notebook.cells[-1].outputs)
-    if VERDICTS not in said:
-        raise RuntimeError(f"{path} did not run to its end: {_error_in(notebook.cells[-1]) or said!r}")
-    verdicts = json.loads(said.split(VERDICTS)[-1].splitlines()[0])  # warnings may follow
-    raised = {number: _error_at(notebook, name) for number, name in names.items()}
-    return {
-        number: Verdict(number, right, f"{reason} Its cell raised {raised[number]}." if raised[number] else reason)
-        for number, (right, reason) in verdicts.items()
-    }
-
-
-def _error_at(notebook: Any, name: str) -> str:
-    """What the cell that gives the answer raised."""
-    return next((_error_in(cell) for cell in notebook.cells if re.search(rf"(?m)^{name} *=", cell.source)), "")
-
-
-def _error_in(cell: Any) -> str:
-    return next((f"{o.ename}: {o.evalue}" for o in cell.get("outputs", []) if o.output_type == "error"), "")
 
 
 def figures(out: str | Path, only: Sequence[str] = (), fast: bool = False) -> list[Path]:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ebmm.book.exercises._answers import (
     choice,
@@ -20,6 +20,7 @@ from ebmm.book.exercises._answers import (
     whole,
 )
 from ebmm.book.exercises.verdict import exercise, need
+from ebmm.book.probes import Kept, Mean
 from ebmm.datasets import photos
 from ebmm.files import data_path
 from ebmm.memory import Memory, floats_held
@@ -65,7 +66,7 @@ def is_it_the_memory(answer: Any) -> str:
     elsewhere, errors, because = parts(answer, "elsewhere", "errors", "because")
     generator = seeded(7)
     patterns, queries = (torch.rand(2, 10, 3, 4, 4, generator=generator) for _ in range(2))
-    model = _Mean()
+    model = Mean()
     given = function(elsewhere, '"elsewhere"')(model, patterns.clone(), queries.clone())
     given = tensor(given, queries[:, :5].shape, "What elsewhere returns").float()
 
@@ -97,19 +98,6 @@ def is_it_the_memory(answer: Any) -> str:
     need(chosen != "a", "If only the block were wrong, the error could not exceed that of a query. Split it, as above.")
     need(chosen != "b", "Look at what comes back: is it noise? A memory returns what stands in its slots.")
     return "What fits nothing is replaced as a whole: what came back sharp was in the query, the rest was remembered."
-
-
-class _Mean(nn.Module):
-    """A memory of which one can tell what was written and what was asked."""
-
-    memory_floats = 1
-
-    def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
-        return Memory({"mean": patterns.mean(1, keepdim=True)})
-
-    def read(self, query: Tensor, memory: Memory, trajectory: bool = False) -> Tensor:
-        x = 0.3 * query + 0.7 * memory["mean"]
-        return torch.stack([query, x]) if trajectory else x
 
 
 @exercise("7.3", 'a dict with the keys "ours", "network" (four errors each), "meet" (two sizes), "forge" and "so"')
@@ -227,26 +215,8 @@ def mind_the_bits(answer: Any) -> str:
     )
 
 
-class _Kept(nn.Module):
-    """A memory of two tensors whose every number is known."""
-
-    memory_floats = 2600
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
-        self.slots, self.state = torch.linspace(-1, 1, 5000).view(2, 50, 50), torch.linspace(0, 9, 200).view(2, 100)
-
-    def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
-        return Memory({"slots": self.slots, "state": self.state})
-
-    def read(self, query: Tensor, memory: Memory, trajectory: bool = False) -> Tensor:
-        shifted: Tensor = query + memory["slots"].mean()
-        return shifted
-
-
 def _try_shaken(shaken: Any) -> None:
-    model, patterns = _Kept(), torch.zeros(2, 50, 3, 8, 8)
+    model, patterns = Kept(), torch.zeros(2, 50, 3, 8, 8)
     clean = {name: held.clone() for name, held in model.write(patterns).items()}
 
     def noise(sigma: float) -> dict[str, Tensor]:
