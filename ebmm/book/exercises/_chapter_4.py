@@ -12,6 +12,7 @@ from ebmm.book.exercises._answers import avoid, function, number, parts, seeded,
 from ebmm.book.exercises.verdict import exercise, need
 from ebmm.energies import MarginEnergy, MLPEnergy
 from ebmm.experiments.strings import budget, predictive_memory
+from ebmm.memory import floats_held
 from ebmm.metrics import wrong_bits
 from ebmm.model import EBMM
 from ebmm.tasks import Batch, FlipBits, RandomBits, RedrawBits, Task
@@ -111,7 +112,9 @@ def own_energy(answer: Any) -> str:
     most = budget(64)
     need(answer.memory_floats <= most, f"It holds {answer.memory_floats} floats; {most} are allowed, biases included.")
     batch = Task(RandomBits(64), RedrawBits(32), 16).sample(30, seeded(44))
-    _, read = tried(answer, batch)
+    written, read = tried(answer, batch)
+    held = floats_held(written)
+    need(held <= most, f"A memory that it writes holds {held:g} floats; {most} are allowed.")
     pairs = (batch.queries, batch.patterns), (read, batch.patterns), (read, batch.queries)
     query, error, changed = (wrong_bits(*pair).mean().item() for pair in pairs)
     measured = f"{error:.1f} bits of 64 come back wrong, and a query has {query:.1f} wrong bits."
