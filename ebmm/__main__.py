@@ -70,7 +70,13 @@ def parser() -> argparse.ArgumentParser:
 
     course = commands.add_parser("course", help="write the chapters for a course, or their figures for slides")
     course.add_argument("out", type=Path, help="the folder to write into")
+    course.add_argument("--format", default="plain", help="plain, gradescope, nbgrader or otter; default: plain")
     course.add_argument("--without-solutions", action="store_true", help="an empty answer instead of each solution")
+    course.add_argument("--chapters", type=int, nargs="+", default=[], metavar="N", help="these alone")
+    course.add_argument("--points", type=Path, help='a JSON file such as {"3.2": 2}; an exercise is worth 1 without')
+    course.add_argument("--seed", type=int, default=0, help="draw other numbers for the exercises; 0: the book's")
+    course.add_argument("--wheelhouse", action="store_true", help="download the wheels that a grader installs, too")
+    course.add_argument("--without-torch", action="store_true", help="with --wheelhouse: leave PyTorch out")
     course.add_argument("--figures", action="store_true", help="run the chapters and write their figures instead")
     course.add_argument("--fast", action="store_true", help="with --figures: compute less")
 
@@ -162,10 +168,17 @@ def _course(given: argparse.Namespace) -> None:
         raise ValueError("figures come from the chapters with their solutions: --figures or --without-solutions")
     if given.fast and not given.figures:
         raise ValueError("--fast goes with --figures")
+    if given.without_torch and not given.wheelhouse:
+        raise ValueError("--without-torch goes with --wheelhouse")
     if given.figures:
-        written = course.figures(given.out, fast=given.fast)
+        only = [path.stem for path in course.chapters(given.chapters)]
+        written = course.figures(given.out, only, fast=given.fast)
     else:
-        written = course.export(given.out, solutions=not given.without_solutions)
+        points = course.read_points(given.points) if given.points else None
+        written = course.export(
+            given.out, not given.without_solutions, given.format, given.chapters, points, given.seed,
+            course.wheelhouse(given.out / "wheelhouse", not given.without_torch) if given.wheelhouse else (),
+        )  # fmt: skip
     print(f"{len(written)} files written into {given.out}")
 
 

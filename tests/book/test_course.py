@@ -10,6 +10,7 @@ from conftest import CHAPTERS, cells_of, opened, source
 
 from ebmm.__main__ import main
 from ebmm.book import course
+from ebmm.book.course.assignment import FOLDED_BELOW
 from ebmm.book.exercises import EXERCISES
 
 
@@ -33,7 +34,7 @@ def test_assignments_hold_no_solution(assignments):
         lines = {line.strip() for solution in solved for line in solution if len(line.strip()) > 20}
         assert len(lines) > 50
         assert [line for line in lines if line in text and line not in kept] == []
-        assert course.FOLDED_BELOW in kept and course.FOLDED_BELOW not in text
+        assert FOLDED_BELOW in kept and FOLDED_BELOW not in text
         for number in (number for number in EXERCISES if number.startswith(f"{int(path.name[:2])}.")):
             assert f"answer_{number.replace('.', '_')} = None\n" in text
 

@@ -13,6 +13,9 @@ from random import Random
 from types import SimpleNamespace
 from typing import Any
 
+LISTED = re.compile(r"(?m)^\* \(([a-d])\) (.+)$")
+WITHIN = re.compile(r"\(([a-d])\) ([^,.?]+)")
+
 _in_use = 0
 
 
@@ -111,3 +114,47 @@ def order(name: str, letters: str, seed: int) -> str:
     while seed and any(new == old for new, old in zip(chosen, letters, strict=True)):
         chosen = "".join(random.sample(letters, len(letters)))
     return chosen
+
+
+def with_options(choices: Mapping[str, str], source: str, seed: int) -> str:
+    """A text with the options of its choices as a variant lists them: on lines of their own, or within a sentence.
+
+    Raises:
+        ValueError: it has more or fewer choices.
+
+    Example:
+        >>> with_options({"like": "ab"}, "Is it (a) large, (b) small?", 2027)
+        'Is it (a) small, (b) large?'
+    """
+    option = LISTED if LISTED.search(source) else WITHIN
+    lists: list[list[re.Match]] = []
+    for found in option.finditer(source) if choices else ():
+        lists += [[]] if found[1] == "a" else []
+        lists[-1].append(found)
+    if len(lists) != len(choices):
+        raise ValueError(f"the book lists {len(lists)} choices where the judge has {', '.join(choices)}")
+    for name, options in reversed(list(zip(choices, lists, strict=True))):
+        texts = {found[1]: found[2] for found in options}
+        listed = order(name, choices[name], seed)
+        for found, letter in reversed(list(zip(options, listed, strict=True))):
+            source = source[: found.start(2)] + texts[letter] + source[found.end(2) :]
+    return source
+
+
+def with_letters(choices: Mapping[str, str], source: str, seed: int) -> str:
+    """A solution with the letters that a variant's right options have.
+
+    Raises:
+        ValueError: it names no letter for some choice.
+
+    Example:
+        >>> with_letters({"like": "ab"}, 'answer = {"like": "a"}', 2027)
+        'answer = {"like": "b"}'
+    """
+    for name, letters in choices.items():
+        given = re.search(rf'"{name}"(?::|\] =) "([a-d])"', source)
+        if given is None:
+            raise ValueError(f"the book's solution names no letter for {name!r}")
+        letter = letters[order(name, letters, seed).index(given[1])]
+        source = source[: given.start(1)] + letter + source[given.end(1) :]
+    return source

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 
-from ebmm.book.exercises.variant import Drawn, variant, variant_in_use
+from ebmm.book.exercises.variant import Drawn, variant, variant_in_use, with_letters, with_options
 
 
 @dataclass(frozen=True, repr=False)
@@ -50,17 +50,27 @@ class Exercise:
         judge: takes the answer, and where something is drawn the values of the variant; returns what is right about
             the answer, or raises NotYet.
         drawn: what is drawn for a variant.
-        choices: the names of the choices between letters, in the order in which the text lists their options.
+        choices: the choices between letters, by name, in the order in which the text lists their options.
     """
 
     wanted: str
     judge: Callable[..., str]
     drawn: Drawn | None = None
-    choices: tuple[str, ...] = ()
+    choices: Mapping[str, str] = field(default_factory=dict)
 
     def judged(self, answer: Any) -> str:
         """What the judge says of an answer, by the variant in use."""
         return self.judge(answer, self.drawn.values(variant_in_use())) if self.drawn else self.judge(answer)
+
+    def text_in(self, source: str, seed: int) -> str:
+        """The book's text of the exercise as it is in a variant."""
+        filled = self.drawn.filled(self.drawn.text, source, seed) if self.drawn else source
+        return with_options(self.choices, filled, seed)
+
+    def solution_in(self, source: str, seed: int) -> str:
+        """The book's solution as it is in a variant."""
+        filled = self.drawn.filled(self.drawn.solution, source, seed) if self.drawn else source
+        return with_letters(self.choices, filled, seed)
 
 
 EXERCISES: dict[str, Exercise] = {}
@@ -68,12 +78,12 @@ EXERCISES: dict[str, Exercise] = {}
 
 
 def exercise(
-    number: str, wanted: str, drawn: Drawn | None = None, choices: tuple[str, ...] = ()
+    number: str, wanted: str, drawn: Drawn | None = None, choices: Mapping[str, str] | None = None
 ) -> Callable[[Callable[..., str]], Callable[..., str]]:
     """Enter the decorated judge as that of an exercise."""
 
     def enter(judge: Callable[..., str]) -> Callable[..., str]:
-        EXERCISES[number] = Exercise(wanted, judge, drawn, choices)
+        EXERCISES[number] = Exercise(wanted, judge, drawn, choices or {})
         return judge
 
     return enter

@@ -1,0 +1,22 @@
+"""Plain notebooks: as they are in the book, or with an empty answer in the place of each solution."""
+
+from __future__ import annotations
+
+import json
+
+from ebmm.book.course.assignment import Asked, Course, assignment, empty_answer
+
+
+def files(course: Course) -> dict[str, str | bytes]:
+    """The chapters, with their solutions or an empty answer in the place of each."""
+
+    def in_place(asked: Asked) -> list[dict]:
+        return [asked.solution] if course.solutions else empty_answer(asked)
+
+    students = not course.solutions
+    return {path.name: as_text(assignment(path, course, in_place, students)) for path in course.chapters}
+
+
+def as_text(notebook: dict) -> str:
+    """A notebook as it is stored."""
+    return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
