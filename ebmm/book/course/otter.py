@@ -48,7 +48,7 @@ def files(course: Course) -> dict[str, str | bytes]:
     for path in course.chapters:
         notebook = assignment(path, course.for_students(), _cells, fast=True)
         notebook["cells"].insert(1, code(START.format(notebook=path.name), "otter", tags=["otter"]))
-        notebook["metadata"]["otter"] = {"OK_FORMAT": False, "assignment_name": path.stem}
+        notebook["metadata"]["otter"] = {"assignment_name": path.stem}
         written[f"{path.stem}/{path.name}"] = as_text(notebook)
         for number in exercises_of(path):
             written[f"{path.stem}/tests/{_question(number)}.py"] = TEST.format(

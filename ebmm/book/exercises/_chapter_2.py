@@ -132,8 +132,8 @@ def step_and_condition(answer: Any, given: Any) -> str:
         )
         gains.append(f"{plain / own:.1f}")
     return (
-        f"Momentum leaves {gains[0]}, {gains[1]} and {gains[2]} times less, for χ = {given.a}, {given.b} and {given.c}. "
-        "Where it is needed most, five gradients do little: shape the energy."
+        f"Momentum leaves {gains[0]}, {gains[1]} and {gains[2]} times less, for χ = {given.a}, {given.b} and {given.c}."
+        " Where it is needed most, five gradients do little: shape the energy."
     )
 
 

@@ -54,7 +54,10 @@ def counting(answer: Any, given: Any) -> str:
     unit, floats = 257, given.floats
     nearest = min(range(1, 64), key=lambda count: abs(count * unit - floats))
     need(units != floats // unit, "Part (c): the question is which number comes nearest, from below or from above.")
-    need(units == nearest, "Part (c): a unit has 256 weights and a bias. How far from the floats are those of so many?")
+    need(
+        units == nearest,
+        f"Part (c): a unit has 256 weights and a bias. How far from {floats} are the floats of so many?",
+    )
 
     right = layers * channel * 64
     need(all_writable != right // layers, "Part (d): both layers are to be writable.")
