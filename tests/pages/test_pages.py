@@ -34,7 +34,15 @@ NOTEBOOKS = sorted((ROOT / "book").glob("*.ipynb"))
 ADDRESS, TAG = public_address(ROOT)
 
 # Commands that are not tried here, and why.
-TRIED_ELSEWHERE: dict[str, str] = {}
+TRIED_ELSEWHERE = {
+    "cd course": "the folder that the line before it writes",
+    "nbgrader generate_assignment 03_writing --create": "nbgrader 0.9.6 made and graded chapter 1 by hand",
+    "nbgrader autograde 03_writing": "the same",
+    "cd course/03_writing": "a folder that the line before it writes",
+    "otter generate -t tests -r requirements.txt -c otter_config.json": "Otter 7.0.0 made its archive by hand",
+    "otter grade -n 03_writing -a autograder.zip --timeout 900 submissions": "needs Docker; `otter run` graded by hand",
+    "pip install otter-grader": "Otter comes from its own project",
+}
 
 
 def named(paths: list[Path]) -> list:

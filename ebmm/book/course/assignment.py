@@ -6,9 +6,10 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from ebmm._repository import REPOSITORY, TAG
-from ebmm.book.course.chapter import HEADING, SOLUTION, load, name_of, source_of
+from ebmm.book.course.chapter import Cell, HEADING, SOLUTION, load, name_of, source_of
 from ebmm.book.course.points import in_words
 from ebmm.book.exercises import EXERCISES
 
@@ -74,7 +75,7 @@ class Asked:
 
     number: str
     open: bool
-    solution: dict
+    solution: Cell
 
     @property
     def answer(self) -> str:
@@ -91,7 +92,7 @@ class Asked:
         return f"{of}-{self.number.replace('.', '-')}"
 
 
-def code(source: str, name: str, **metadata) -> dict:
+def code(source: str, name: str, **metadata: Any) -> Cell:
     """A cell of code."""
     lines = source.splitlines(keepends=True)
     return {
@@ -99,25 +100,25 @@ def code(source: str, name: str, **metadata) -> dict:
     }  # fmt: skip
 
 
-def markdown(source: str, name: str, **metadata) -> dict:
+def markdown(source: str, name: str, **metadata: Any) -> Cell:
     """A cell of text."""
     return {"cell_type": "markdown", "id": name, "metadata": metadata, "source": source.splitlines(keepends=True)}
 
 
-def empty_answer(asked: Asked) -> list[dict]:
+def empty_answer(asked: Asked) -> list[Cell]:
     """What stands in the place of a solution: a cell for the answer, and one for words where the question is open."""
     cells = [code(asked.answer + asked.check, asked.name("answer"), tags=["answer"])]
     return [*cells, words(asked)] if asked.open else cells
 
 
-def words(asked: Asked, **metadata) -> dict:
+def words(asked: Asked, **metadata: Any) -> Cell:
     """A cell for what no check can judge."""
-    return markdown(WORDS_CELL.format(number=asked.number), asked.name("words"), tags=["answer", "words"], **metadata)
+    return markdown(WORDS_CELL.format(number=asked.number), asked.name("words"), tags=["answer", "words"], **metadata: Any)
 
 
 def assignment(
-    path: Path, course: Course, in_place: Callable[[Asked], list[dict]], handed_out: bool = True, fast: bool = False
-) -> dict:
+    path: Path, course: Course, in_place: Callable[[Asked], list[Cell]], handed_out: bool = True, fast: bool = False
+) -> Cell:
     """A chapter's notebook with other cells in the place of its solutions.
 
     Args:
@@ -133,7 +134,7 @@ def assignment(
     notebook = load(path)
     headings = [heading for cell in notebook["cells"] for heading in HEADING.finditer(source_of(cell))]
     still_open = {heading[1] for heading in headings if "research" in heading[2]}
-    cells: list[dict] = []
+    cells: list[Cell] = []
     for cell in notebook["cells"]:
         source = source_of(cell)
         if solution := SOLUTION.match(source):
@@ -152,7 +153,7 @@ def assignment(
     return notebook | {"cells": cells, "metadata": notebook["metadata"] | no_help}
 
 
-def with_source(cell: dict, source: str) -> dict:
+def with_source(cell: Cell, source: str) -> Cell:
     """The same cell with another text."""
     return cell | {"source": source.splitlines(keepends=True)}
 

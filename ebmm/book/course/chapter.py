@@ -6,9 +6,12 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from ebmm.book.exercises import EXERCISES
 from ebmm.files import folder_with
+
+Cell = dict[str, Any]  # of a notebook, or a whole notebook, as JSON has it
 
 HEADING = re.compile(r"(?m)^#+ Exercise (\d+\.\d+)(.*)$")
 SOLUTION = re.compile(r"# ?@title (?:Solution|A start for) (\d+\.\d+)\n")
@@ -46,12 +49,13 @@ def exercises_of(path: Path) -> list[str]:
     return [number for number in EXERCISES if int(number.split(".")[0]) == chapter_of(path)]
 
 
-def load(path: str | Path) -> dict:
+def load(path: str | Path) -> Cell:
     """A notebook as it is stored."""
-    return json.loads(Path(path).read_text(encoding="utf8"))
+    notebook: Cell = json.loads(Path(path).read_text(encoding="utf8"))
+    return notebook
 
 
-def source_of(cell: dict) -> str:
+def source_of(cell: Cell) -> str:
     """The text of a cell."""
     return "".join(cell["source"])
 

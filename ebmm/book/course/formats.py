@@ -9,6 +9,7 @@ from ebmm.book.course import gradescope, nbgrader, otter, plain
 from ebmm.book.course.assignment import Course
 from ebmm.book.course.chapter import chapters as chapters_of_the_book
 from ebmm.book.course.points import check_points
+from ebmm.book.exercises.variant import whole_seed
 
 FORMATS: dict[str, Callable[[Course], dict[str, str | bytes]]] = {
     "plain": plain.files,
@@ -58,9 +59,7 @@ def export(
     if format not in FORMATS:
         raise ValueError(f"no format {format!r}: choose from {', '.join(FORMATS)}")
     check_points(points or {})
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"a variant is a whole number from 0 on; this is {seed!r}")
-    course = Course(chapters_of_the_book(chapters), solutions, points or {}, seed, wheels)
+    course = Course(chapters_of_the_book(chapters), solutions, points or {}, whole_seed(seed), wheels)
     contents = {
         Path(out, name): content.encode() if isinstance(content, str) else content
         for name, content in FORMATS[format](course).items()

@@ -8,9 +8,10 @@ locked cells back as they were. It does not keep that code from changing ebmm.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from ebmm.book.course.assignment import Asked, Course, assignment, code, words
-from ebmm.book.course.chapter import name_of, source_of
+from ebmm.book.course.chapter import Cell, name_of, source_of
 from ebmm.book.course.plain import as_text
 
 SECONDS_A_CELL = 300
@@ -44,7 +45,7 @@ def files(course: Course) -> dict[str, str | bytes]:
     return {**sources, "nbgrader_config.py": SETTINGS}
 
 
-def _cells(asked: Asked, course: Course) -> list[dict]:
+def _cells(asked: Asked, course: Course) -> list[Cell]:
     solution = ""
     if course.solutions:
         solved = re.sub(r"^# ?@title.*\n", "", source_of(asked.solution))
@@ -65,6 +66,6 @@ def _cells(asked: Asked, course: Course) -> list[dict]:
     return [answer, graded, words(asked, nbgrader=by_hand)]
 
 
-def _metadata(name: str, **flags) -> dict:
+def _metadata(name: str, **flags: Any) -> Cell:
     kind = {"schema_version": 3, "grade_id": name, "grade": False, "solution": False, "locked": False, "task": False}
     return kind | flags

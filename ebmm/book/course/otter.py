@@ -10,7 +10,7 @@ import json
 
 from ebmm._repository import REPOSITORY, TAG
 from ebmm.book.course.assignment import Asked, Course, assignment, code, empty_answer
-from ebmm.book.course.chapter import exercises_of, name_of
+from ebmm.book.course.chapter import Cell, exercises_of, name_of
 from ebmm.book.course.plain import as_text
 
 NEEDED = f"""\
@@ -64,7 +64,7 @@ def _question(number: str) -> str:
     return f"q{number.replace('.', '_')}"
 
 
-def _cells(asked: Asked) -> list[dict]:
+def _cells(asked: Asked) -> list[Cell]:
     check = code(f'grader.check("{_question(asked.number)}")', asked.name("check"), tags=["otter"])
     answer, *rest = empty_answer(asked)
     return [answer, check, *rest]

@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from ebmm.book.exercises import EXERCISES
 
@@ -26,14 +27,14 @@ def read_points(path: str | Path) -> dict[str, float]:
         {'3.2': 2}
     """
     try:
-        points = json.loads(Path(path).read_text(encoding="utf8"))
+        points: dict[str, float] = json.loads(Path(path).read_text(encoding="utf8"))
         check_points(points)
     except ValueError as error:
         raise ValueError(f"{path}: {error}") from None
     return points
 
 
-def check_points(points: Mapping[str, float]) -> None:
+def check_points(points: Any) -> None:
     """Raise ValueError where these are not points by exercise."""
     if not isinstance(points, Mapping):
         raise ValueError('points are given as {"3.2": 2, ...}')

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 SECONDS_A_CELL = 900
 
 
-def insert_after_parameters(notebook, source: str) -> None:
+def insert_after_parameters(notebook: Any, source: str) -> None:
     """Add a cell of code below the parameters."""
     import nbformat
 
@@ -18,7 +19,7 @@ def insert_after_parameters(notebook, source: str) -> None:
     notebook.cells.insert(places[0] + 1, nbformat.v4.new_code_cell(source))
 
 
-def run(notebook, folder: Path, allow_errors: bool = True) -> None:
+def run(notebook: Any, folder: Path, allow_errors: bool = True) -> None:
     """Run all cells where the notebook lies."""
     try:
         from nbclient import NotebookClient

@@ -19,6 +19,13 @@ WITHIN = re.compile(r"\(([a-d])\) ([^,.?]+)")
 _in_use = 0
 
 
+def whole_seed(seed: Any) -> int:
+    """The number of a variant, if it is one; raises ValueError if not."""
+    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
+        raise ValueError(f"a variant is a whole number from 0 on; this is {seed!r}")
+    return seed
+
+
 def use_variant(seed: int) -> None:
     """Let ``check`` judge by the numbers of a variant from now on.
 
@@ -35,9 +42,7 @@ def use_variant(seed: int) -> None:
         >>> use_variant(0)
     """
     global _in_use
-    if isinstance(seed, bool) or not isinstance(seed, int) or seed < 0:
-        raise ValueError(f"a variant is a whole number from 0 on; this is {seed!r}")
-    _in_use = seed
+    _in_use = whole_seed(seed)
 
 
 def variant_in_use() -> int:
@@ -127,7 +132,7 @@ def with_options(choices: Mapping[str, str], source: str, seed: int) -> str:
         'Is it (a) small, (b) large?'
     """
     option = LISTED if LISTED.search(source) else WITHIN
-    lists: list[list[re.Match]] = []
+    lists: list[list[re.Match[str]]] = []
     for found in option.finditer(source) if choices else ():
         lists += [[]] if found[1] == "a" else []
         lists[-1].append(found)
