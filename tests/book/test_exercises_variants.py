@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import re
 
 import pytest
@@ -141,3 +142,19 @@ def test_the_load_that_fails_first():
     (answer,) = [answer for number, answer in RIGHT if number == "4.3"][:1]
     fewest = EXERCISES["4.3"].drawn.values(7).fewest
     assert check("4.3", answer | {"fails at": fewest}, seed=7) and not check("4.3", answer, seed=7)
+
+
+@pytest.mark.parametrize("number", ["2.1", "6.2", "9.2"])
+def test_functions_are_tried_on_other_data_in_each_variant(number):
+    table = importlib.import_module(f"test_exercises_{number[0]}")
+    answer = next(answer for other, answer in table.RIGHT if other == number)
+    (name, function) = next((name, part) for name, part in answer.items() if callable(part))
+    met: dict = {}
+
+    def met_by(*given):
+        met.setdefault(seed, given[0].clone())
+        return function(*given)
+
+    for seed in (0, *SEEDS):
+        assert check(number, answer | {name: met_by}, seed=seed)
+    assert len({tuple(one.flatten().tolist()) for one in met.values()}) == 1 + len(SEEDS)

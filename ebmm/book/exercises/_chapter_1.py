@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebmm.book.exercises._answers import choice, function, number, numbers, parts, seeded, tensor, whole
+from ebmm.book.exercises._answers import choice, function, number, numbers, parts, seeded, tensor, varied, whole
 from ebmm.book.exercises.variant import Drawn
 from ebmm.book.exercises.verdict import exercise, need
 from ebmm.hopfield import Hopfield
@@ -298,7 +298,7 @@ def disguised(answer: Any) -> str:
     couplings, one, own = parts(answer, "couplings", "one mask", "own masks")
     function(couplings, '"couplings"')
     for units, strings, seed in ((12, 3, 24), (7, 2, 25), (30, 9, 26)):
-        bits = RandomBits(units)(strings + 1, seeded(seed))
+        bits = RandomBits(units)(strings + 1, varied(seed))
         _try_couplings(couplings, bits[:strings], mask=bits[strings])
 
     chosen = choice(one, "abc", '"one mask"')

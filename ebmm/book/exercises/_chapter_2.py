@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebmm.book.exercises._answers import function, number, numbers, parts, seeded, tensor
+from ebmm.book.exercises._answers import function, number, numbers, parts, seeded, tensor, varied
 from ebmm.book.exercises.variant import Drawn
 from ebmm.book.exercises.verdict import exercise, need
 
@@ -20,9 +20,9 @@ def parabola(answer: Any) -> str:
     function(slope, '"slope"')
     function(above, '"above"')
     for dim, queries, seed in ((8, 4, 21), (5, 3, 22)):
-        M = torch.randn(dim, dim, generator=seeded(seed))
+        M = torch.randn(dim, dim, generator=varied(seed))
         M = M + M.T
-        _try_slope(slope, torch.rand(queries, dim, generator=seeded(seed + 10)), M, c=0.7)
+        _try_slope(slope, torch.rand(queries, dim, generator=varied(seed + 10)), M, c=0.7)
         _try_above(above, M)
         _try_above(above, -M @ M.T)
 

@@ -17,6 +17,7 @@ from ebmm.book.exercises._answers import (
     seeded,
     tensor,
     tried,
+    varied,
     whole,
 )
 from ebmm.book.exercises.variant import Drawn
@@ -91,7 +92,7 @@ def counting(answer: Any, given: Any) -> str:
 )
 def is_it_the_memory(answer: Any) -> str:
     elsewhere, errors, because = parts(answer, "elsewhere", "errors", "because")
-    generator = seeded(7)
+    generator = varied(7)
     patterns, queries = (torch.rand(2, 10, 3, 4, 4, generator=generator) for _ in range(2))
     model = Mean()
     given = function(elsewhere, '"elsewhere"')(model, patterns.clone(), queries.clone())
