@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ebmm._repository import REPOSITORY, TAG
-from ebmm.book.course.chapter import Cell, HEADING, SOLUTION, load, name_of, source_of
+from ebmm.book.course.chapter import HEADING, SOLUTION, Cell, load, name_of, source_of
 from ebmm.book.course.points import in_words
 from ebmm.book.exercises import EXERCISES
 
@@ -113,7 +113,7 @@ def empty_answer(asked: Asked) -> list[Cell]:
 
 def words(asked: Asked, **metadata: Any) -> Cell:
     """A cell for what no check can judge."""
-    return markdown(WORDS_CELL.format(number=asked.number), asked.name("words"), tags=["answer", "words"], **metadata: Any)
+    return markdown(WORDS_CELL.format(number=asked.number), asked.name("words"), tags=["answer", "words"], **metadata)
 
 
 def assignment(
