@@ -75,7 +75,7 @@ def test_gradescopes_archive(out, tmp_path):
 
 
 def test_gradescopes_run_asks_the_grader_for_the_submission(out, tmp_path):
-    """What is asked of ``python -m ebmm grade``; what that does is tested with the grader."""
+    """What is asked of ``python -m ebmm grade``; test_grading_runs.py holds what that does."""
     with zipfile.ZipFile(out / "gradescope" / "autograder.zip") as archive:
         archive.extractall(tmp_path / "source")
     grader = tmp_path / "python"
@@ -90,6 +90,44 @@ def test_gradescopes_run_asks_the_grader_for_the_submission(out, tmp_path):
         *("--gradescope", f"{tmp_path}/results/results.json", "--points", f"{tmp_path}/source/points.json"),
         *("--chapters", "1", "--seed", "0"),
     ]
+
+
+CHEATING = """
+import ebmm.book.exercises as exercises
+check = exercises.check = lambda number, answer, seed=None: exercises.Verdict(number, True, "Right.")
+answer_1_1 = torch.ones(6, 6)"""
+HANDED_IN = {
+    "right": ("W = torch.zeros(6, 6)\nW[:4, :4] = W[4:, 4:] = 2 / 6\nanswer_1_1 = W.fill_diagonal_(0)", 1, ""),
+    "wrong": ("answer_1_1 = torch.ones(6, 6)", 0, "diagonal"),
+    "crashing": ("import os\nos._exit(1)", 0, ""),
+    "hanging": ("while True:\n    pass", 0, ""),
+    "cheating": (CHEATING, 0, "diagonal"),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", HANDED_IN)
+def test_gradescope_from_the_archive_to_the_results(kind, out, tmp_path):
+    answer, score, words = HANDED_IN[kind]
+    notebook = json.loads(students(out)["gradescope"].read_text(encoding="utf8"))
+    start = [cell for cell in notebook["cells"] if source(cell).startswith(("FAST", "# @title Imports"))]
+    notebook["cells"] = [*start, assignment.code(answer, "mine")]
+    for folder in ("submission", "results"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "submission" / f"{CHAPTER}.ipynb").write_text(json.dumps(notebook), encoding="utf8")
+    with zipfile.ZipFile(out / "gradescope" / "autograder.zip") as archive:
+        archive.extractall(tmp_path / "source")
+    run = subprocess.run(
+        ["bash", tmp_path / "source" / "run_autograder", "--seconds", "15" if kind == "hanging" else "60"], capture_output=True, text=True,
+        env=os.environ | {"AUTOGRADER_ROOT": str(tmp_path), "AUTOGRADER_PYTHON": sys.executable},
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    results = json.loads((tmp_path / "results" / "results.json").read_text(encoding="utf8"))
+    tests = {re.search(r"\d+\.\d+", test["name"])[0]: test for test in results["tests"]}
+    assert tests.keys() == set(NUMBERS)
+    assert {number: test["max_score"] for number, test in tests.items()} == dict.fromkeys(NUMBERS, 1) | {"1.2": 3}
+    assert sum(test["score"] for test in tests.values()) == tests["1.1"]["score"] == score
+    assert words in tests["1.1"]["output"] and tests["1.1"]["visibility"] == "visible"
 
 
 def graded_cells(path) -> dict[str, dict]:

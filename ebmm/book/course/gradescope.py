@@ -59,7 +59,7 @@ root="${{AUTOGRADER_ROOT:-/autograder}}"
 python="${{AUTOGRADER_PYTHON:-$root/environment/bin/python}}"
 
 "$python" -m ebmm grade "$root/submission" --gradescope "$root/results/results.json" \\
-    --points "$root/source/points.json" --chapters {chapters} --seed {seed}
+    --points "$root/source/points.json" --chapters {chapters} --seed {seed} "$@"
 """
 
 
