@@ -19,6 +19,7 @@ from ebmm.__main__ import main
 from ebmm._repository import VERSION
 from ebmm.book import course
 from ebmm.book.course import assignment
+from ebmm.book.course.formats import FORMATS
 from ebmm.book.exercises import EXERCISES
 
 CHAPTER = "01_hopfield"
@@ -33,7 +34,7 @@ def out(tmp_path_factory):
     """One chapter in each format, its exercise 1.2 worth three points."""
     folder = tmp_path_factory.mktemp("formats")
     (folder / "points.json").write_text('{"1.2": 3}')
-    for name in course.FORMATS:
+    for name in FORMATS:
         options = ["--format", name, "--chapters", "1", "--points", str(folder / "points.json")]
         solutions = ["--without-solutions"] if name == "plain" else []
         assert main(["course", str(folder / name), *options, *solutions]) == 0
@@ -49,7 +50,7 @@ def students(out) -> dict:
     }
 
 
-@pytest.mark.parametrize("name", course.FORMATS)
+@pytest.mark.parametrize("name", FORMATS)
 def test_a_students_copy(name, out):
     notebook = json.loads(students(out)[name].read_text(encoding="utf8"))
     text = "\n".join(source(cell) for cell in notebook["cells"])
@@ -117,8 +118,9 @@ def test_gradescope_from_the_archive_to_the_results(kind, out, tmp_path):
     (tmp_path / "submission" / f"{CHAPTER}.ipynb").write_text(json.dumps(notebook), encoding="utf8")
     with zipfile.ZipFile(out / "gradescope" / "autograder.zip") as archive:
         archive.extractall(tmp_path / "source")
+    seconds = "15" if kind == "hanging" else "60"
     run = subprocess.run(
-        ["bash", tmp_path / "source" / "run_autograder", "--seconds", "15" if kind == "hanging" else "60"], capture_output=True, text=True,
+        ["bash", tmp_path / "source" / "run_autograder", "--seconds", seconds], capture_output=True, text=True,
         env=os.environ | {"AUTOGRADER_ROOT": str(tmp_path), "AUTOGRADER_PYTHON": sys.executable},
     )  # fmt: skip
     assert run.returncode == 0, run.stderr

@@ -14,9 +14,9 @@ numbers for the exercises. Notebooks are run by nbclient, which comes with Jupyt
 """
 
 from ebmm.book.course.chapter import chapters
-from ebmm.book.course.formats import FORMATS, export
+from ebmm.book.course.formats import export
 from ebmm.book.course.points import read_points
 from ebmm.book.course.slides import figures
 from ebmm.book.course.wheels import wheelhouse
 
-__all__ = ["FORMATS", "chapters", "export", "figures", "read_points", "wheelhouse"]
+__all__ = ["chapters", "export", "figures", "read_points", "wheelhouse"]
