@@ -55,7 +55,12 @@ class Course:
     wheels: Sequence[Path] = ()
 
     def worth(self, number: str) -> float:
-        """The points of an exercise."""
+        """The points of an exercise.
+
+        Example:
+            >>> Course([], points={"3.2": 2}).worth("3.2"), Course([]).worth("3.2")
+            (2, 1)
+        """
         return self.points.get(number, 1)
 
     def for_students(self) -> Course:

@@ -78,7 +78,12 @@ def files(course: Course) -> dict[str, str | bytes]:
 
 
 def packed(contents: dict[str, str | bytes], executable: tuple[str, ...]) -> bytes:
-    """An archive that is the same each time it is made."""
+    """An archive that is the same each time it is made.
+
+    Example:
+        >>> packed({"setup.sh": "true"}, ("setup.sh",)) == packed({"setup.sh": "true"}, ("setup.sh",))
+        True
+    """
     archive = io.BytesIO()
     with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as into:
         for name, content in contents.items():

@@ -35,7 +35,13 @@ assert verdict, verdict"""
 
 
 def files(course: Course) -> dict[str, str | bytes]:
-    """An assignment for each chapter, and the settings."""
+    """An assignment for each chapter, and the settings.
+
+    Example:
+        >>> from ebmm.book.course.chapter import chapters
+        >>> sorted(files(Course(chapters([1]), solutions=False)))
+        ['nbgrader_config.py', 'source/01_hopfield/01_hopfield.ipynb']
+    """
     sources = {
         f"source/{path.stem}/{path.name}": as_text(
             assignment(path, course, lambda asked: _cells(asked, course), fast=True)

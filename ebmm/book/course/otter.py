@@ -43,7 +43,13 @@ def test_{question}({name}):
 
 
 def files(course: Course) -> dict[str, str | bytes]:
-    """Notebooks with Otter's checks in them, their tests, and what the grader's machine needs."""
+    """Notebooks with Otter's checks in them, their tests, and what the grader's machine needs.
+
+    Example:
+        >>> from ebmm.book.course.chapter import chapters
+        >>> sorted(files(Course(chapters([1]), solutions=False)))[-1]
+        '01_hopfield/tests/q1_5.py'
+    """
     written: dict[str, str | bytes] = {}
     for path in course.chapters:
         notebook = assignment(path, course.for_students(), _cells, fast=True)

@@ -19,5 +19,10 @@ def files(course: Course) -> dict[str, str | bytes]:
 
 
 def as_text(notebook: Cell) -> str:
-    """A notebook as it is stored."""
+    """A notebook as it is stored.
+
+    Example:
+        >>> as_text({"cells": []})
+        '{\\n "cells": []\\n}\\n'
+    """
     return json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
