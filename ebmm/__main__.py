@@ -1,4 +1,6 @@
-"""The command line: ``ebmm list | train NAME | evaluate NAME | course OUT``, or ``python -m ebmm`` and the same.
+"""The command line: ``ebmm list | train NAME | evaluate NAME | course OUT | grade SUBMISSIONS``.
+
+``python -m ebmm`` does the same.
 
 ``torchrun --nproc-per-node=N -m ebmm train NAME`` trains in N processes, one for each GPU where there are some.
 """
@@ -21,7 +23,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Run one command; returns the exit status."""
     given = parser().parse_args(arguments)
     try:
-        {"list": _list, "train": _train, "evaluate": _evaluate, "course": _course}[given.command](given)
+        commands = {"list": _list, "train": _train, "evaluate": _evaluate, "course": _course, "grade": _grade}
+        commands[given.command](given)
     except (ValueError, OSError, ImportError, TrainingError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
@@ -69,9 +72,26 @@ def parser() -> argparse.ArgumentParser:
 
     course = commands.add_parser("course", help="write the chapters for a course, or their figures for slides")
     course.add_argument("out", type=Path, help="the folder to write into")
+    course.add_argument("--format", default="plain", help="plain, gradescope, nbgrader or otter; default: plain")
     course.add_argument("--without-solutions", action="store_true", help="an empty answer instead of each solution")
+    course.add_argument("--chapters", type=int, nargs="+", default=[], metavar="N", help="these alone")
+    course.add_argument("--points", type=Path, help='a JSON file such as {"3.2": 2}; an exercise is worth 1 without')
+    course.add_argument("--seed", type=int, default=0, help="draw other numbers for the exercises; 0: the book's")
+    course.add_argument("--wheelhouse", action="store_true", help="download the wheels that a grader installs, too")
+    course.add_argument("--without-torch", action="store_true", help="with --wheelhouse: leave PyTorch out")
     course.add_argument("--figures", action="store_true", help="run the chapters and write their figures instead")
     course.add_argument("--fast", action="store_true", help="with --figures: compute less")
+
+    grade = commands.add_parser("grade", help="grade notebooks that were handed in")
+    grade.add_argument("submissions", type=Path, help="a notebook, a folder, or a ZIP file from Canvas or Moodle")
+    grade.add_argument("--csv", type=Path, help="write a table of marks, a row for each student")
+    grade.add_argument("--gradescope", type=Path, help="write results.json for one student instead")
+    grade.add_argument("--chapters", nargs="+", default=[], help="such as 3; default: those that notebooks hold")
+    grade.add_argument("--points", type=Path, help='a JSON file such as {"3.2": 2}; all others are worth 1')
+    grade.add_argument("--roster", type=Path, help="a CSV file of all students, from Canvas or Moodle")
+    grade.add_argument("--seed", type=int, default=0, help="of the variant that the course was exported with")
+    grade.add_argument("--seconds", type=float, default=600, help="for one notebook; default: 600")
+    grade.add_argument("--gigabytes", type=float, default=4, help="of memory for one notebook; default: 4")
     return whole
 
 
@@ -150,11 +170,40 @@ def _course(given: argparse.Namespace) -> None:
         raise ValueError("figures come from the chapters with their solutions: --figures or --without-solutions")
     if given.fast and not given.figures:
         raise ValueError("--fast goes with --figures")
+    if given.without_torch and not given.wheelhouse:
+        raise ValueError("--without-torch goes with --wheelhouse")
     if given.figures:
-        written = course.figures(given.out, fast=given.fast)
+        only = [path.stem for path in course.chapters(given.chapters)]
+        written = course.figures(given.out, only, fast=given.fast)
     else:
-        written = course.export(given.out, solutions=not given.without_solutions)
+        points = course.read_points(given.points) if given.points else None
+        written = course.export(
+            given.out, not given.without_solutions, given.format, given.chapters, points, given.seed,
+            course.wheelhouse(given.out / "wheelhouse", not given.without_torch) if given.wheelhouse else (),
+        )  # fmt: skip
     print(f"{len(written)} files written into {given.out}")
+
+
+def _grade(given: argparse.Namespace) -> None:
+    from ebmm.book.grading import command, fence
+    from ebmm.book.grading.limits import Limits
+
+    if (given.csv is None) == (given.gradescope is None):
+        raise ValueError("say where the marks go: --csv marks.csv for all students, --gradescope results.json for one")
+    if given.gradescope and given.roster:
+        raise ValueError("--roster goes with --csv")
+    asked = {
+        "chapters": given.chapters, "points": given.points, "seed": given.seed,
+        "limits": Limits(given.seconds, int(given.gigabytes * 2**30)),
+    }  # fmt: skip
+    print(fence.protections())
+    if given.gradescope:
+        mark = command.grade_for_gradescope(given.submissions, given.gradescope, **asked)
+        print(f"{mark.total:g} points: {given.gradescope}")
+        return
+    for mark in command.grade(given.submissions, given.csv, roster=given.roster, **asked):
+        print(f"{mark.student:<24} {mark.total:>6g}  {mark.trouble}", flush=True)
+    print(f"written into {given.csv}")
 
 
 def run() -> NoReturn:

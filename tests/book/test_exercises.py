@@ -12,7 +12,8 @@ import pytest
 import torch
 from conftest import BOOK, CHAPTERS, sources
 
-from ebmm.book.exercises import EXERCISES, check, verdict
+from ebmm.book.exercises import EXERCISES, check, use_variant, verdict
+from ebmm.book.exercises.variant import variant_in_use
 from ebmm.book.exercises.verdict import exercise, need
 
 # What each chapter's file holds: RIGHT, (exercise, answer); WRONG, (exercise, answer, key words of the reason it must
@@ -139,3 +140,21 @@ def test_every_exercise_of_a_chapter_is_tried(chapter):
     assert asked == [number for number in EXERCISES if number.startswith(start)]
     assert set(asked) == {number for number, _ in table.RIGHT} == {number for number, *_ in table.WRONG}
     assert set(asked) == set(table.SECRET)
+
+
+def test_a_variant_lasts_for_one_check(judge):
+    judge(lambda answer: need(variant_in_use() == answer, "Another one."))
+    assert check("0.1", 2027, seed=2027) and check("0.1", 0)
+    with pytest.raises(ValueError, match="whole number from 0 on; this is -1"):
+        check("0.1", 0, seed=-1)
+    use_variant(2026)
+    try:
+        assert check("0.1", 2026) and check("0.1", 0, seed=0)
+    finally:
+        use_variant(0)
+
+
+@pytest.mark.parametrize("seed", ["2027", 1.0, True, None, -3])
+def test_what_names_no_variant_is_refused(seed):
+    with pytest.raises(ValueError, match="a variant is a whole number"):
+        use_variant(seed)

@@ -190,3 +190,9 @@ def test_models_are_left_as_they_are():
 
 def test_an_own_energy_is_told_where_it_stands():
     assert "not yet fewer than" in check("4.4", own()).reason
+
+
+def test_what_an_energy_writes_is_counted_whatever_it_says():
+    model = own(Linear(33))
+    model.__class__ = type("Understated", (ebmm.EBMM,), {"memory_floats": 2080})
+    assert "A memory that it writes holds 2112 floats" in check("4.4", model).reason

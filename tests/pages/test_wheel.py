@@ -22,6 +22,7 @@ from test_pages import blocks, text_of
 from test_repository import files_of_the_repository
 
 from ebmm.book import course
+from ebmm.book.course.chapter import SOLUTION
 from ebmm.files import data_files
 
 ADDRESS, TAG = public_address(ROOT)
@@ -146,7 +147,7 @@ def test_what_an_editable_installation_shows_is_the_checkout_as_it_is(built, tmp
 
 
 def is_solution(text: str) -> bool:
-    return course.SOLUTION.match(text) is not None
+    return SOLUTION.match(text) is not None
 
 
 def test_the_wheel_carries_no_solution(built):

@@ -28,6 +28,7 @@ from ebmm.book.exercises import (
     _chapter_8,
     _chapter_9,
 )
+from ebmm.book.exercises.variant import use_variant
 from ebmm.book.exercises.verdict import EXERCISES, Verdict, check
 
-__all__ = ["EXERCISES", "Verdict", "check"]
+__all__ = ["EXERCISES", "Verdict", "check", "use_variant"]

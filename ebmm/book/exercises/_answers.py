@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from ebmm.book.exercises.variant import order, variant_in_use
 from ebmm.book.exercises.verdict import NotYet, need
 from ebmm.experiments import ContractError
 from ebmm.experiments.entries import write_and_read_apart
@@ -20,8 +21,13 @@ from ebmm.tasks import Batch
 
 
 def seeded(seed: int) -> torch.Generator:
-    """A source of random numbers."""
+    """A source of random numbers, the same in every variant."""
     return torch.Generator().manual_seed(seed)
+
+
+def varied(seed: int) -> torch.Generator:
+    """A source of random numbers, another one in each variant."""
+    return torch.Generator().manual_seed(seed + 1_000_003 * variant_in_use())
 
 
 def parts(answer: Any, *names: str) -> list[Any]:
@@ -68,10 +74,10 @@ def whole(value: Any, name: str) -> int:
 
 
 def choice(value: Any, letters: str, name: str) -> str:
-    """One of the letters."""
+    """One of the letters, by the order of the book."""
     chosen = value.strip(" ()").lower() if isinstance(value, str) else ""
     need(len(chosen) == 1 and chosen in letters, f"{name} must be one of the letters {', '.join(letters)}.")
-    return chosen
+    return order(name.strip('"'), letters, variant_in_use())[letters.index(chosen)]
 
 
 def function(value: Any, name: str) -> Any:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ebmm.book.exercises._answers import choice, function, number, numbers, parts, seeded, tensor, whole
+from ebmm.book.exercises._answers import choice, function, number, numbers, parts, seeded, tensor, varied, whole
+from ebmm.book.exercises.variant import Drawn
 from ebmm.book.exercises.verdict import exercise, need
 from ebmm.hopfield import Hopfield
 from ebmm.memory import Memory
@@ -33,13 +35,44 @@ def _stable(W: Tensor) -> Tensor:
     return states[((field * states > 0) | (field.abs() < 1e-5)).all(1)]
 
 
-@exercise("1.1", "the matrix W, a tensor of shape (6, 6)")
-def hebb_on_paper(answer: Any) -> str:
+def _pair(signs: tuple[int, ...], turned: tuple[int, int], asked: int) -> dict[str, Any]:
+    """Two patterns that differ in two units, a query that differs in one more, and how a solution builds W."""
+    second = tuple(-sign if unit in turned else sign for unit, sign in enumerate(signs))
+    query = tuple(-sign if unit == asked else sign for unit, sign in enumerate(second))
+    shown = [",".join("+" if sign > 0 else "-" for sign in pattern) for pattern in (signs, second, query)]
+    first, other = (str([float(sign) for sign in pattern]) for pattern in (signs, second))
+    return {
+        "pair": (signs, second), "s_1": shown[0], "s_2": shown[1], "query": shown[2], "asked": asked + 1,
+        "couplings": f"s = torch.tensor([{first}, {other}])\nW = s.T @ s / 6", "patterns": f"{first}, {other}",
+        "start": str([float(sign) for sign in query]),
+    }  # fmt: skip
+
+
+def _draw_pair(random: Random) -> dict[str, Any]:
+    units = random.sample(range(6), 3)
+    return _pair(tuple(random.choice((-1, 1)) for _ in range(6)), (units[0], units[1]), units[2])
+
+
+PAIR = Drawn(
+    _pair((1, 1, 1, 1, 1, 1), (4, 5), 0)
+    | {
+        "couplings": "W = torch.zeros(6, 6)\nW[:4, :4] = W[4:, 4:] = 2 / 6",
+        "patterns": "[1.0, 1, 1, 1, 1, 1], [1, 1, 1, 1, -1, -1]",
+        "start": "[-1.0, 1, 1, 1, -1, -1]",
+    },
+    _draw_pair,
+    text=("s_1 = ({s_1})", "s_2 = ({s_2})", "({query})", "unit {asked} first"),
+    solution=("{couplings}", "{patterns}", "{start}"),
+)
+
+
+@exercise("1.1", "the matrix W, a tensor of shape (6, 6)", PAIR)
+def hebb_on_paper(answer: Any, given: Any) -> str:
     W = tensor(answer, (6, 6), "W").float()
     need(torch.allclose(W, W.T), "A coupling goes both ways: W must be symmetric.")
     need(not W.diagonal().any(), "No unit is coupled to itself: the diagonal must be zero.")
 
-    pair = torch.tensor([[1.0, 1, 1, 1, 1, 1], [1, 1, 1, 1, -1, -1]])
+    pair = torch.tensor(given.pair).float()
     right = _hebb(pair)
     for stored, mistake in (
         ((pair + 1) / 2, "These are the couplings of bits. In signs a minus counts as −1, and two of them agree."),
@@ -63,7 +96,9 @@ def hebb_on_paper(answer: Any) -> str:
     return "Units that agree in both patterns hold together; those that agree in one and not in the other do not."
 
 
-@exercise("1.2", 'a dict with the keys "basins" and "spurious" (functions) and "more" (a letter)')
+@exercise(
+    "1.2", 'a dict with the keys "basins" and "spurious" (functions) and "more" (a letter)', choices={"more": "abc"}
+)
 def every_stable_state(answer: Any) -> str:
     basins, spurious, more = parts(answer, "basins", "spurious", "more")
     function(basins, '"basins"')
@@ -175,8 +210,29 @@ def _try_spurious(spurious: Any, strings: Tensor) -> None:
     need(False, f'"spurious" is wrong for some {len(strings)} strings of {states.shape[1]} bits, stored by (1.1).')
 
 
-@exercise("1.3", 'a dict with the keys "change" (a function), "stable" (two numbers), "safe" and "cleared" (letters)')
-def diagonal_kept(answer: Any) -> str:
+def _counts(seed: int) -> list[int]:
+    """Stable states without the diagonal, and with it, for three strings."""
+    strings = 2 * RandomBits(14)(3, seeded(seed)) - 1
+    return [len(_stable(_hebb(strings, diagonal))) for diagonal in (False, True)]
+
+
+def _draw_strings(random: Random) -> dict[str, Any]:
+    """Of strings for which the diagonal matters, and which do not have the counts of the book."""
+    while (counts := _counts(seed := random.randint(300, 999)))[0] == counts[1] or counts == _counts(200):
+        pass
+    return {"seed": seed}
+
+
+STRINGS = Drawn({"seed": 200}, _draw_strings, text=("manual_seed({seed})",), solution=("manual_seed({seed})",))
+
+
+@exercise(
+    "1.3",
+    'a dict with the keys "change" (a function), "stable" (two numbers), "safe" and "cleared" (letters)',
+    drawn=STRINGS,
+    choices={"safe": "abc", "cleared": "abc"},
+)
+def diagonal_kept(answer: Any, given: Any) -> str:
     change, stable, safe, cleared = parts(answer, "change", "stable", "safe", "cleared")
     function(change, '"change"')
     W = _hebb(2 * RandomBits(30)(7, seeded(21)) - 1, diagonal=True)
@@ -185,14 +241,13 @@ def diagonal_kept(answer: Any) -> str:
         for unit in torch.nonzero(state * (W @ state) < -1e-3).flatten().tolist():
             _try_change(change, W, state, unit)
 
-    strings = 2 * RandomBits(14)(3, seeded(200)) - 1
-    without, kept = (len(_stable(_hebb(strings, diagonal))) for diagonal in (False, True))
-    given = [whole(count, "A number of stable states") for count in numbers(stable, 2, '"stable"')]
-    need(given != [kept, without], "The two counts have changed places: first without the diagonal.")
-    need(given[0] == without, "The count without the diagonal is off. It is that of exercise 1.2, for these strings.")
-    need(given[1] != without, "With its diagonal a unit votes for itself. Some states that moved then move no more.")
+    without, kept = _counts(given.seed)
+    counted = [whole(count, "A number of stable states") for count in numbers(stable, 2, '"stable"')]
+    need(counted != [kept, without], "The two counts have changed places: first without the diagonal.")
+    need(counted[0] == without, "The count without the diagonal is off. It is that of exercise 1.2, for these strings.")
+    need(counted[1] != without, "With its diagonal a unit votes for itself. Some states that moved then move no more.")
     need(
-        given[1] == kept,
+        counted[1] == kept,
         "The count with the diagonal is off. Sums in floating point are not exact: a field that is zero but for "
         "rounding leaves its unit as it is.",
     )
@@ -234,12 +289,16 @@ def _try_change(change: Any, W: Tensor, state: Tensor, unit: int) -> None:
     )
 
 
-@exercise("1.4", 'a dict with the keys "couplings" (a function), "one mask" and "own masks" (letters)')
+@exercise(
+    "1.4",
+    'a dict with the keys "couplings" (a function), "one mask" and "own masks" (letters)',
+    choices={"one mask": "abc", "own masks": "abc"},
+)
 def disguised(answer: Any) -> str:
     couplings, one, own = parts(answer, "couplings", "one mask", "own masks")
     function(couplings, '"couplings"')
     for units, strings, seed in ((12, 3, 24), (7, 2, 25), (30, 9, 26)):
-        bits = RandomBits(units)(strings + 1, seeded(seed))
+        bits = RandomBits(units)(strings + 1, varied(seed))
         _try_couplings(couplings, bits[:strings], mask=bits[strings])
 
     chosen = choice(one, "abc", '"one mask"')

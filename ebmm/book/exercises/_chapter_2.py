@@ -9,7 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ebmm.book.exercises._answers import function, number, numbers, parts, seeded, tensor
+from ebmm.book.exercises._answers import function, number, numbers, parts, seeded, tensor, varied
+from ebmm.book.exercises.variant import Drawn
 from ebmm.book.exercises.verdict import exercise, need
 
 
@@ -19,9 +20,9 @@ def parabola(answer: Any) -> str:
     function(slope, '"slope"')
     function(above, '"above"')
     for dim, queries, seed in ((8, 4, 21), (5, 3, 22)):
-        M = torch.randn(dim, dim, generator=seeded(seed))
+        M = torch.randn(dim, dim, generator=varied(seed))
         M = M + M.T
-        _try_slope(slope, torch.rand(queries, dim, generator=seeded(seed + 10)), M, c=0.7)
+        _try_slope(slope, torch.rand(queries, dim, generator=varied(seed + 10)), M, c=0.7)
         _try_above(above, M)
         _try_above(above, -M @ M.T)
 
@@ -64,8 +65,13 @@ def _try_above(above: Any, M: Tensor) -> None:
     )
 
 
-CONDITIONS = (2, 10, 100)
 STEPS = 5
+CONDITIONS = Drawn(
+    {"a": 2, "b": 10, "c": 100},
+    lambda random: {"a": random.randint(3, 6), "b": random.randint(12, 25), "c": random.randint(60, 180)},
+    text=("$\\chi = {a}, {b}, {c}$",),
+    solution=("in ({a}, {b}, {c})", "χ = {c}"),
+)
 
 
 def _left(gamma: Tensor | float, mu: Tensor | float, eigenvalues: Tensor) -> Tensor:
@@ -78,24 +84,30 @@ def _left(gamma: Tensor | float, mu: Tensor | float, eigenvalues: Tensor) -> Ten
     return x.abs().amax(-1)
 
 
-@exercise("2.2", 'a dict with the keys "step" (a function), "left" (three numbers), "with momentum" (three pairs)')
-def step_and_condition(answer: Any) -> str:
+@exercise(
+    "2.2", 'a dict with the keys "step" (a function), "left" (three numbers), "with momentum" (three pairs)', CONDITIONS
+)
+def step_and_condition(answer: Any, given: Any) -> str:
+    conditions = given.a, given.b, given.c
     step, left, settings = parts(answer, "step", "left", "with momentum")
     function(step, '"step"')
     for low, high in ((1.0, 10.0), (0.3, 0.7), (25.0, 200.0)):
-        given = number(step(low, high), 'What "step" returns')
-        need(abs(given * high - 2) > 1e-4, "At that step the steepest direction jumps across the valley for ever.")
-        need(abs(given * high - 1) > 1e-4, "That is best for the steepest direction alone. Mind the flattest as well.")
+        best_step = number(step(low, high), 'What "step" returns')
+        need(abs(best_step * high - 2) > 1e-4, "At that step the steepest direction jumps across the valley for ever.")
         need(
-            math.isclose(given, 2 / (low + high), rel_tol=1e-4),
+            abs(best_step * high - 1) > 1e-4,
+            "That is best for the steepest direction alone. Mind the flattest as well.",
+        )
+        need(
+            math.isclose(best_step, 2 / (low + high), rel_tol=1e-4),
             "Draw the size of the factor 1 - γλ at both ends against γ. The best step is where the two cross.",
         )
 
-    for chi, given in zip(CONDITIONS, numbers(left, 3, '"left"'), strict=True):
+    for chi, one in zip(conditions, numbers(left, 3, '"left"'), strict=True):
         factor = (chi - 1) / (chi + 1)
-        need(abs(given / factor - 1) > 0.01, f"χ = {chi}: that is what one step leaves. Take five.")
+        need(abs(one / factor - 1) > 0.01, f"χ = {chi}: that is what one step leaves. Take five.")
         need(
-            abs(given / factor**STEPS - 1) < 0.02,
+            abs(one / factor**STEPS - 1) < 0.02,
             f"χ = {chi}: five of the best single steps leave something else. Ask for the worst direction.",
         )
 
@@ -104,7 +116,7 @@ def step_and_condition(answer: Any) -> str:
         '"with momentum" must be three pairs, one for each χ.',
     )
     gains = []
-    for chi, pair in zip(CONDITIONS, settings, strict=True):
+    for chi, pair in zip(conditions, settings, strict=True):
         gamma, mu = numbers(pair, 2, f"χ = {chi}: a step and a momentum")
         need(0 <= mu < 1, f"χ = {chi}: a momentum lies in [0, 1).")
         eigenvalues = torch.linspace(1, chi, 200)
@@ -120,8 +132,8 @@ def step_and_condition(answer: Any) -> str:
         )
         gains.append(f"{plain / own:.1f}")
     return (
-        f"Momentum leaves {gains[0]}, {gains[1]} and {gains[2]} times less, for χ = 2, 10 and 100. Where it is needed "
-        "most, five gradients do little: shape the energy."
+        f"Momentum leaves {gains[0]}, {gains[1]} and {gains[2]} times less, for χ = {given.a}, {given.b} and {given.c}."
+        " Where it is needed most, five gradients do little: shape the energy."
     )
 
 

@@ -58,7 +58,11 @@ def _try_gradient_term(rate: float, dim: int, count: int) -> None:
     )
 
 
-@exercise("3.2", 'a dict with the keys "rates" (a function of d, N and λ₀ that returns three) and "best" (a letter)')
+@exercise(
+    "3.2",
+    'a dict with the keys "rates" (a function of d, N and λ₀ that returns three) and "best" (a letter)',
+    choices={"best": "abc"},
+)
 def decay(answer: Any) -> str:
     rates, best = parts(answer, "rates", "best")
     function(rates, '"rates"')
@@ -155,7 +159,11 @@ def storkeys_rate(answer: Any) -> str:
     return "Storkey's rule, made for its capacity, is one gradient step on the writing loss."
 
 
-@exercise("3.4", 'a dict with the keys "steps" (a function of χ that returns a count) and "one step" (a letter)')
+@exercise(
+    "3.4",
+    'a dict with the keys "steps" (a function of χ that returns a count) and "one step" (a letter)',
+    choices={"one step": "abc"},
+)
 def acceleration(answer: Any) -> str:
     steps, one = parts(answer, "steps", "one step")
     function(steps, '"steps"')

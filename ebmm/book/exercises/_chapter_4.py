@@ -9,22 +9,35 @@ from typing import Any
 import torch
 
 from ebmm.book.exercises._answers import avoid, function, number, parts, seeded, tried, whole
+from ebmm.book.exercises.variant import Drawn
 from ebmm.book.exercises.verdict import exercise, need
 from ebmm.energies import MarginEnergy, MLPEnergy
 from ebmm.experiments.strings import budget, predictive_memory
+from ebmm.memory import floats_held
 from ebmm.metrics import wrong_bits
 from ebmm.model import EBMM
 from ebmm.tasks import Batch, FlipBits, RandomBits, RedrawBits, Task
 
+STEEP = Drawn(
+    {"steep": "", "k": 1, "rate": "1.0"},
+    lambda random: _steeper(random.choice((2, 3, 4, 5, 6, 7, 8, 9))),
+    text=("the scalar memory (4.1){steep}",),
+    solution=('"write rate": {rate}, "read rate": {rate}',),
+)
 
-@exercise("4.1", 'a dict with the keys "write rate" and "read rate", a number each')
-def no_distortion(answer: Any) -> str:
+
+def _steeper(k: int) -> dict[str, Any]:
+    return {"steep": f" with ${k}E$ in the place of $E$", "k": k, "rate": f"1 / {k}"}
+
+
+@exercise("4.1", 'a dict with the keys "write rate" and "read rate", a number each', STEEP)
+def no_distortion(answer: Any, given: Any) -> str:
     names = ("write rate", "read rate")
     eta, gamma = (number(value, f'"{name}"') for name, value in zip(names, parts(answer, *names), strict=True))
     need(eta != 0, "With this write rate nothing is written: θ stays at the start.")
     need(gamma != 0, "With this read rate nothing is read: x stays at the query.")
-    need(abs(1 - gamma) < 1e-6, "Write 0 over a start of 0, and read from 1: something of the query is left.")
-    need(abs(1 - eta) < 1e-6, "Write 0 over a start of 1, and read from 0: something of the start is left.")
+    need(abs(1 - given.k * gamma) < 1e-6, "Write 0 over a start of 0, and read from 1: something of the query is left.")
+    need(abs(1 - given.k * eta) < 1e-6, "Write 0 over a start of 1, and read from 0: something of the start is left.")
     return "One step of writing copies the pattern, one step of reading copies it back. Nothing is left to learn."
 
 
@@ -68,8 +81,23 @@ def _silent(model: EBMM, batch: Batch) -> set[str]:
     return {name for name, slope in zip(names, slopes, strict=True) if not slope.any()}
 
 
-@exercise("4.3", 'a dict with the keys "fails at" (a number of strings), and "largest rate" (a function of d and N)')
-def other_loads(answer: Any) -> str:
+LOADS = Drawn(
+    {"fewest": 4, "few": 8, "many": 24, "most": 32},
+    lambda random: {
+        "fewest": random.choice((3, 5, 6)),
+        "few": random.randint(8, 10),
+        "many": random.randint(22, 26),
+        "most": random.randint(30, 36),
+    },  # fmt: skip
+    text=("Write {fewest}, {few}, {many} and {most} instead", "of {fewest}, {few}, 16, {many} and {most}, at"),
+    solution=("loads = ({fewest}, {few}, 16, {many}, {most})",),
+)
+
+
+@exercise(
+    "4.3", 'a dict with the keys "fails at" (a number of strings), and "largest rate" (a function of d and N)', LOADS
+)
+def other_loads(answer: Any, loads: Any) -> str:
     fails, largest = parts(answer, "fails at", "largest rate")
     function(largest, '"largest rate"')
     for dim, count in ((64, 16), (64, 4), (128, 48)):
@@ -96,7 +124,7 @@ def other_loads(answer: Any) -> str:
             "rate at which it no longer shrinks for the largest eigenvalue. The text after (3.9) tells eigenvalues.",
         )
     need(
-        whole(fails, '"fails at"') == 4,
+        whole(fails, '"fails at"') == loads.fewest,
         "Look at your plot. And at your own formula: which load asks for the smallest rates?",
     )
     return "With the mean, a rate for one load is too large for a smaller one. The sum over the patterns mends that."
@@ -111,7 +139,9 @@ def own_energy(answer: Any) -> str:
     most = budget(64)
     need(answer.memory_floats <= most, f"It holds {answer.memory_floats} floats; {most} are allowed, biases included.")
     batch = Task(RandomBits(64), RedrawBits(32), 16).sample(30, seeded(44))
-    _, read = tried(answer, batch)
+    written, read = tried(answer, batch)
+    held = floats_held(written)
+    need(held <= most, f"A memory that it writes holds {held:g} floats; {most} are allowed.")
     pairs = (batch.queries, batch.patterns), (read, batch.patterns), (read, batch.queries)
     query, error, changed = (wrong_bits(*pair).mean().item() for pair in pairs)
     measured = f"{error:.1f} bits of 64 come back wrong, and a query has {query:.1f} wrong bits."

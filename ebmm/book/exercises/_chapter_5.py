@@ -19,6 +19,7 @@ from ebmm.book.exercises._answers import (
     tried,
     whole,
 )
+from ebmm.book.exercises.variant import Drawn
 from ebmm.book.exercises.verdict import exercise, need
 from ebmm.experiments.strings import budget, slot_memory
 from ebmm.memory import Memory, floats_held
@@ -41,16 +42,45 @@ def _nearest(query: Tensor, stored: Tensor, bits: Tensor | int) -> Tensor:
     return torch.take_along_dim(stored, compared.sum(-1).argmin(-1)[..., None], 1)
 
 
-@exercise("5.1", 'a dict with the keys "a" (two whole numbers), "b", "c" and "d" (one each)')
-def counting(answer: Any) -> str:
+def _sizes(dim: int, slots: int, width: int) -> dict[str, Any]:
+    floats = budget(dim)
+    units = math.isqrt(floats) + 1
+    return {
+        "dim": dim, "floats": floats, "half": dim // 2, "slots": slots, "width": width, "own": floats // (dim // 2),
+        "units": units, "squared": units**2, "over": units**2 - floats, "start": dim // 2 + 1,
+    }  # fmt: skip
+
+
+SIZES = Drawn(
+    _sizes(128, 80, 100),
+    lambda random: _sizes(random.choice((96, 104, 112, 136, 144, 160)), random.randint(83, 99), random.randint(60, 95)),
+    text=(
+        "$d = {dim}$ allows {floats} floats", "with {half} slots, and of one with {slots}?",
+        "rows of width {width} ",
+    ),
+    solution=(
+        "budget({dim})", "floats == {floats}", "floats // {half}, floats // {slots}", "# (a) {own} is",
+        "rows of width {width} ", "if {width} * k", "# (c) {units} x {units} = {squared} would be {over} floats",
+        "range({start}, 300) if only_corner({dim}, ",
+        "only_corner({dim}, {half}) == 0.5 and floats // fullest == {half}",
+        "{half} floats each, half of {dim}. Load {{fullest / {dim}",
+    ),
+)  # fmt: skip
+
+
+@exercise("5.1", 'a dict with the keys "a" (two whole numbers), "b", "c" and "d" (one each)', SIZES)
+def counting(answer: Any, sizes: Any) -> str:
     given = parts(answer, "a", "b", "c", "d")
     slots = [whole(value, "Part (a)") for value in numbers(given[0], 2, "Part (a)")]
     rows, units, strings = (whole(value, f"Part ({name})") for value, name in zip(given[1:], "bcd", strict=True))
-    dim, width = 128, 100
+    dim, width = sizes.dim, sizes.width
     floats = budget(dim)
 
     need(slots[0] != dim, "Part (a): that is as long as the string itself. How much does the budget leave?")
-    need(slots == [floats // 64, floats // 80], "Part (a): share the floats among the slots, and round down.")
+    need(
+        slots == [floats // sizes.half, floats // sizes.slots],
+        "Part (a): share the floats among the slots, and round down.",
+    )
 
     within = range(1, floats)
     fewer = max(k for k in within if width * k + k * (k + 1) // 2 <= floats)
@@ -88,13 +118,38 @@ def counting(answer: Any) -> str:
     return "As soon as a slot has less than half of its string's length, no descent can be sure to undo a linear code."
 
 
-@exercise("5.2", 'a dict with the keys "read" (a function), "not told", "told" (two numbers each) and "so" (a letter)')
-def told_nearest(answer: Any) -> str:
+def _masks(redrawn: int) -> dict[str, Any]:
+    task = f"Task(RandomBits(64), RedrawBits({redrawn}), 48)" if redrawn != 32 else "full_task"
+    intact, wrong = 64 - redrawn, redrawn // 2
+    return {
+        "redrawn": redrawn, "task": task, "intact": intact, "wrong": wrong, "spread": f"{math.sqrt(redrawn) / 2:.1f}",
+        "own": 64 - wrong, "by_chance": intact // 2,
+    }  # fmt: skip
+
+
+MASKS = Drawn(
+    _masks(32),
+    lambda random: _masks(random.choice((28, 30, 34, 36, 38, 40))),
+    text=("{redrawn} bits redrawn",),
+    solution=(
+        "{task}.sample", "in all {intact} intact bits, a wrong one in {intact} with", "2^-{intact}.",
+        "differs in {wrong}\n# bits, give or take {spread};", '({own}, 32), "told": ({intact}, {by_chance})',
+    ),
+)  # fmt: skip
+
+
+@exercise(
+    "5.2",
+    'a dict with the keys "read" (a function), "not told", "told" (two numbers each) and "so" (a letter)',
+    drawn=MASKS,
+    choices={"so": "abc"},
+)
+def told_nearest(answer: Any, given: Any) -> str:
     read, blind, told, so = parts(answer, "read", "not told", "told", "so")
     for dim, count in ((64, 40), (19, 7)):
         _try_told(function(read, '"read"'), _drawn(Task(RandomBits(dim), RedrawBits(dim // 2), count), memories=3))
 
-    dim, redrawn = 64, 32
+    dim, redrawn = 64, given.redrawn
     own, other = numbers(blind, 2, '"not told"')
     need(
         abs(own - (dim - redrawn)) > 0.5,
@@ -139,7 +194,11 @@ def _try_told(read: Any, batch: Batch) -> None:
     need(False, "Some string that it returns differs from the query in more intact bits than another stored one.")
 
 
-@exercise("5.3", 'a dict with the keys "goes to" (a letter), "holds" (a function) and "back" (a number)')
+@exercise(
+    "5.3",
+    'a dict with the keys "goes to" (a letter), "holds" (a function) and "back" (a number)',
+    choices={"goes to": "abcd"},
+)
 def too_many(answer: Any) -> str:
     goes, holds, back = parts(answer, "goes to", "holds", "back")
     chosen = choice(goes, "abcd", '"goes to"')

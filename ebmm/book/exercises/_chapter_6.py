@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from random import Random
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ebmm.book.exercises._answers import choice, function, number, numbers, parts, seeded, tensor, whole
+from ebmm.book.exercises._answers import choice, function, number, numbers, parts, seeded, tensor, varied, whole
+from ebmm.book.exercises.variant import Drawn
 from ebmm.book.exercises.verdict import exercise, need
 from ebmm.datasets import glyphs
 from ebmm.tasks import ImagePatterns, NoiseBlock, Task
@@ -15,34 +17,61 @@ from ebmm.tasks import ImagePatterns, NoiseBlock, Task
 PIXELS = 32 * 32
 
 
-@exercise("6.1", 'a dict with the keys "a", "b", "c" and "d", a whole number each')
-def counting(answer: Any) -> str:
+def _counts(random: Random) -> dict[str, Any]:
+    """Some units come nearest to the floats from above."""
+    units = random.randint(12, 30)
+    return {"dyn": random.choice((6, 7, 8, 9, 10, 11, 12, 13, 15)), "floats": 257 * units - random.randint(5, 100)} | {
+        "cost": 257 * units,
+        "part": "of its own",
+    }
+
+
+COUNTS = Drawn(
+    {"dyn": 14, "floats": 4616, "cost": 4626, "part": "a quarter of the 1024 pixels"},
+    _counts,
+    text=("dyn = {dyn}", "nearest to {floats} floats"),
+    solution=(
+        "* {dyn}  # (a)",
+        "# (b), {part}",
+        "round({floats} / 257)  # (c), {cost} floats",
+        "memory_features={dyn})",
+    ),
+)
+
+
+@exercise("6.1", 'a dict with the keys "a", "b", "c" and "d", a whole number each', COUNTS)
+def counting(answer: Any, given: Any) -> str:
     held, width, units, all_writable = (
         whole(value, f"Part ({name})") for name, value in zip("abcd", parts(answer, *"abcd"), strict=True)
     )
     channel, layers = 9 * 64 + 1, 2  # a kernel over 64 channels, and its bias (6.2)
-    right = layers * channel * 14
+    right = layers * channel * given.dyn
     need(held != right // layers, "Part (a): two layers are split, and each has so many writable channels.")
-    need(held != right - layers * 14, "Part (a): the biases travel with the memory, and count.")
+    need(held != right - layers * given.dyn, "Part (a): the biases travel with the memory, and count.")
     need(held == right, "Part (a): a channel has a kernel of 3 x 3 over 64 channels, and a bias (6.2).")
     need(width == right // 64, "Part (b): share what (a) holds among the 64 characters, and round down.")
 
-    unit, floats = 257, 4616
+    unit, floats = 257, given.floats
     nearest = min(range(1, 64), key=lambda count: abs(count * unit - floats))
     need(units != floats // unit, "Part (c): the question is which number comes nearest, from below or from above.")
-    need(units == nearest, "Part (c): a unit has 256 weights and a bias. How far from 4616 are the floats of so many?")
+    need(
+        units == nearest,
+        f"Part (c): a unit has 256 weights and a bias. How far from {floats} are the floats of so many?",
+    )
 
     right = layers * channel * 64
     need(all_writable != right // layers, "Part (d): both layers are to be writable.")
     need(all_writable != right - layers * 64, "Part (d): each channel has a bias as well.")
     need(all_writable == right, "Part (d): as (a), but with every one of the 64 channels of a layer.")
-    return "A quarter of a character's pixels at the largest size; all channels would cost more than the list."
+    return (
+        "A quarter of a character's pixels at the largest size of the book; all channels would cost more than the list."
+    )
 
 
 @exercise("6.2", 'a dict with the keys "put back" (a function), "errors" (three numbers) and "worth more" (a word)')
 def mask_again(answer: Any) -> str:
     put_back, errors, more = parts(answer, "put back", "errors", "worth more")
-    generator = seeded(6)
+    generator = varied(6)
     for shape in ((2, 5, 32, 32), (1, 3, 8, 24)):
         recalled, query = (torch.rand(shape, generator=generator) for _ in range(2))
         intact = torch.rand(shape, generator=generator) < 0.7
@@ -77,7 +106,11 @@ def mask_again(answer: Any) -> str:
     return "Told where the block is, any memory with these coders is good: what ours learned is mostly to find it."
 
 
-@exercise("6.3", 'a dict with the keys "half", "block", "flips" (errors, ours first) and "because" (a letter)')
+@exercise(
+    "6.3",
+    'a dict with the keys "half", "block", "flips" (errors, ours first) and "because" (a letter)',
+    choices={"because": "abcd"},
+)
 def other_damage(answer: Any) -> str:
     *measured, because = parts(answer, "half", "block", "flips", "because")
     names = '"half"', '"block"', '"flips"'
@@ -115,7 +148,9 @@ def other_damage(answer: Any) -> str:
 
 
 @exercise(
-    "6.4", 'a dict with the keys "alarm" (a function), "caught", "false alarms" (shares) and "because" (a letter)'
+    "6.4",
+    'a dict with the keys "alarm" (a function), "caught", "false alarms" (shares) and "because" (a letter)',
+    choices={"because": "abc"},
 )
 def alarm(answer: Any) -> str:
     raised, caught, false_alarms, because = parts(answer, "alarm", "caught", "false alarms", "because")

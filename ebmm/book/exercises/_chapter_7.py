@@ -17,9 +17,12 @@ from ebmm.book.exercises._answers import (
     seeded,
     tensor,
     tried,
+    varied,
     whole,
 )
+from ebmm.book.exercises.variant import Drawn
 from ebmm.book.exercises.verdict import exercise, need
+from ebmm.book.probes import Kept, Mean
 from ebmm.datasets import photos
 from ebmm.files import data_path
 from ebmm.memory import Memory, floats_held
@@ -38,34 +41,60 @@ def _error(read: Tensor, batch: Batch) -> float:
     return squared_error(read, batch.patterns).mean().item()
 
 
-@exercise("7.1", 'a dict with the keys "a", "b", "c" (whole numbers) and "d" (a number)')
-def counting(answer: Any) -> str:
+def _holdings(each: int, held: int, dyn: int) -> dict[str, Any]:
+    split = 2 * (9 * 128 + 1) * dyn
+    least = 3 * 64 * 64 // (split // 64)
+    return {"floats": each, "held": held, "dyn": dyn, "split": split, "least": least}
+
+
+HOLDINGS = Drawn(
+    _holdings(9232, 16156, 8),
+    lambda random: _holdings(
+        random.randint(5000, 15000), random.randint(7000, 30000), random.choice((5, 6, 7, 9, 10, 11))
+    ),
+    text=("memory of {floats} floats", "fit into {held} floats", "hold {split} floats"),
+    solution=(
+        "each = {floats} //", "fit = {held} //", "* n == {split})", "code, photograph = {split} //",
+        "photograph / code > {least}",
+    ),
+)  # fmt: skip
+
+
+@exercise("7.1", 'a dict with the keys "a", "b", "c" (whole numbers) and "d" (a number)', HOLDINGS)
+def counting(answer: Any, given: Any) -> str:
     *counts, fewer = parts(answer, *"abcd")
     each, fit, dyn = (whole(value, f"Part ({name})") for name, value in zip("abc", counts, strict=True))
-    need(each == 9232 // 64, "Part (a): share the floats among 64 photographs, and round down.")
+    need(each == given.floats // 64, "Part (a): share the floats among 64 photographs, and round down.")
 
     numbers_each = 3 * 32 * 32
-    need(fit != 16156 // (32 * 32), "Part (b): a pixel of a photograph has three numbers, one for each colour.")
-    need(fit != 16156 // numbers_each + 1, "Part (b): so many would not fit.")
-    need(fit == 16156 // numbers_each, "Part (b): each takes a float for every colour of every pixel.")
+    need(fit != given.held // (32 * 32), "Part (b): a pixel of a photograph has three numbers, one for each colour.")
+    need(fit != given.held // numbers_each + 1, "Part (b): so many would not fit.")
+    need(fit == given.held // numbers_each, "Part (b): each takes a float for every colour of every pixel.")
 
     channel = 9 * 128 + 1
-    need(dyn != 18448 // channel, "Part (c): that would be right for one layer. Two of them are split.")
-    need(2 * channel * dyn == 18448, "Part (c): as (6.2), with kernels of 3 x 3 over 128 channels, and a bias each.")
+    need(dyn != given.split // channel, "Part (c): that would be right for one layer. Two of them are split.")
+    need(
+        2 * channel * dyn == given.split,
+        "Part (c): as (6.2), with kernels of 3 x 3 over 128 channels, and a bias each.",
+    )
 
-    ratio, right = number(fewer, "Part (d)"), 3 * 64 * 64 / (18448 // 64)
+    ratio, right = number(fewer, "Part (d)"), 3 * 64 * 64 / (given.split // 64)
     need(abs(ratio - right / 3) > 0.5, "Part (d): the photograph has three colours.")
     need(abs(ratio - 1 / right) > 0.01, "Part (d): the other way round. How many of its numbers are there to one?")
     need(abs(ratio - right) < 0.7, "Part (d): divide the numbers of a photograph of 64 x 64 by those of its code.")
     return "Each number of the code stands for a patch of pixels in three colours."
 
 
-@exercise("7.2", 'a dict with the keys "elsewhere" (a function), "errors" (three numbers) and "because" (a letter)')
+@exercise(
+    "7.2",
+    'a dict with the keys "elsewhere" (a function), "errors" (three numbers) and "because" (a letter)',
+    choices={"because": "abc"},
+)
 def is_it_the_memory(answer: Any) -> str:
     elsewhere, errors, because = parts(answer, "elsewhere", "errors", "because")
-    generator = seeded(7)
+    generator = varied(7)
     patterns, queries = (torch.rand(2, 10, 3, 4, 4, generator=generator) for _ in range(2))
-    model = _Mean()
+    model = Mean()
     given = function(elsewhere, '"elsewhere"')(model, patterns.clone(), queries.clone())
     given = tensor(given, queries[:, :5].shape, "What elsewhere returns").float()
 
@@ -112,7 +141,11 @@ class _Mean(nn.Module):
         return torch.stack([query, x]) if trajectory else x
 
 
-@exercise("7.3", 'a dict with the keys "ours", "network" (four errors each), "meet" (two sizes), "forge" and "so"')
+@exercise(
+    "7.3",
+    'a dict with the keys "ours", "network" (four errors each), "meet" (two sizes), "forge" and "so"',
+    choices={"so": "abc"},
+)
 def other_blocks(answer: Any) -> str:
     ours, network, meet, forge, so = parts(answer, "ours", "network", "meet", "forge", "so")
     ours, network = numbers(ours, 4, '"ours"'), numbers(network, 4, '"network"')
@@ -227,26 +260,8 @@ def mind_the_bits(answer: Any) -> str:
     )
 
 
-class _Kept(nn.Module):
-    """A memory of two tensors whose every number is known."""
-
-    memory_floats = 2600
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.scale = nn.Parameter(torch.ones(()))
-        self.slots, self.state = torch.linspace(-1, 1, 5000).view(2, 50, 50), torch.linspace(0, 9, 200).view(2, 100)
-
-    def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
-        return Memory({"slots": self.slots, "state": self.state})
-
-    def read(self, query: Tensor, memory: Memory, trajectory: bool = False) -> Tensor:
-        shifted: Tensor = query + memory["slots"].mean()
-        return shifted
-
-
 def _try_shaken(shaken: Any) -> None:
-    model, patterns = _Kept(), torch.zeros(2, 50, 3, 8, 8)
+    model, patterns = Kept(), torch.zeros(2, 50, 3, 8, 8)
     clean = {name: held.clone() for name, held in model.write(patterns).items()}
 
     def noise(sigma: float) -> dict[str, Tensor]:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ebmm.book.exercises._answers import avoid, function, functions, number, parts, seeded, tensor
+from ebmm.book.exercises.variant import Drawn
 from ebmm.book.exercises.verdict import exercise, need
 from ebmm.experiments import ready
 from ebmm.memory import Memory
@@ -25,8 +26,20 @@ def _close(given: float, right: float) -> bool:
     return math.isclose(given, right, rel_tol=0.01)
 
 
-@exercise("8.1", 'a dict with the keys "known", a function of d and A, and "times", a number')
-def known_again(answer: Any) -> str:
+SIZE = Drawn(
+    {"d": 1000, "area": 0.99},
+    lambda random: {"d": random.randint(15, 50) * 100, "area": random.choice((0.95, 0.96, 0.97, 0.98, 0.995))},
+    text=("$d = {d}$ and $A = {area}$",),
+    solution=(
+        "known({d}, {area}) / (0.138 * {d})",
+        "phi({d} / (2 * math.sqrt(known({d}, {area})))) - {area}",
+        "{{known({d}, {area}):.0f}}",
+    ),
+)
+
+
+@exercise("8.1", 'a dict with the keys "known", a function of d and A, and "times", a number', SIZE)
+def known_again(answer: Any, size: Any) -> str:
     known, times = parts(answer, "known", "times")
     function(known, '"known"')
     for dim, area in ((64, 0.95), (500, 0.999)):
@@ -38,10 +51,10 @@ def known_again(answer: Any) -> str:
             (right**0.5, "That is the root of N. (8.1) holds √N."),
         )
         need(_close(given, right), '"known": solve (8.1) with m = 1 for N. The inverse of Φ is wanted at A.')
-    right = _known(1000, 0.99) / 138
+    right = _known(size.d, size.area) / (0.138 * size.d)
     need(
         _close(number(times, '"times"'), right),
-        '"times": divide what your function gives for d = 1000 and A = 0.99 by the number of strings it can recall.',
+        '"times": divide what your function gives for this d and A by the number of strings it can recall.',
     )
     return "Yes or no about a string takes one bit out of the energy; all of its bits take a thousand."
 

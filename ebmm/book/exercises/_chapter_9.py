@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ebmm.book.exercises._answers import avoid, functions, number, seeded, tensor
+from ebmm.book.exercises._answers import avoid, functions, number, seeded, tensor, varied
 from ebmm.book.exercises.verdict import exercise, need
 
 PAIRS, DIM, MOST = 16, 32, 1024
@@ -48,7 +48,7 @@ def hebb_in_disguise(answer: Any) -> str:
 def one_exact_step(answer: Any) -> str:
     exact, limit, harm = functions(answer, "exact", "limit", "harm")
     for seed in (93, 94):
-        k = torch.randn(7, generator=seeded(seed))
+        k = torch.randn(7, generator=varied(seed))
         length = (k @ k).item()
         found = number(exact(k), 'What "exact" returns')
         avoid(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+
+from ebmm.book.exercises.variant import Drawn, variant, variant_in_use, with_letters, with_options
 
 
 @dataclass(frozen=True, repr=False)
@@ -41,26 +43,47 @@ class NotYet(Exception):
 
 @dataclass(frozen=True)
 class Exercise:
-    """An exercise that can be checked.
+    """An exercise whose answer can be checked.
 
     Attributes:
         wanted: what the answer must be, to follow the words "Wanted:".
-        judge: takes the answer; returns what is right about it, or raises NotYet.
+        judge: takes the answer, and where something is drawn the values of the variant; returns what is right about
+            the answer, or raises NotYet.
+        drawn: what is drawn for a variant.
+        choices: the choices between letters, by name, in the order in which the text lists their options.
     """
 
     wanted: str
-    judge: Callable[[Any], str]
+    judge: Callable[..., str]
+    drawn: Drawn | None = None
+    choices: Mapping[str, str] = field(default_factory=dict)
+
+    def judged(self, answer: Any) -> str:
+        """What the judge says of an answer, by the variant in use."""
+        return self.judge(answer, self.drawn.values(variant_in_use())) if self.drawn else self.judge(answer)
+
+    def text_in(self, source: str, seed: int) -> str:
+        """The book's text of the exercise as it is in a variant."""
+        filled = self.drawn.filled(self.drawn.text, source, seed) if self.drawn else source
+        return with_options(self.choices, filled, seed)
+
+    def solution_in(self, source: str, seed: int) -> str:
+        """The book's solution as it is in a variant."""
+        filled = self.drawn.filled(self.drawn.solution, source, seed) if self.drawn else source
+        return with_letters(self.choices, filled, seed)
 
 
 EXERCISES: dict[str, Exercise] = {}
 """All exercises by number, in the order of the book."""
 
 
-def exercise(number: str, wanted: str) -> Callable[[Callable[[Any], str]], Callable[[Any], str]]:
+def exercise(
+    number: str, wanted: str, drawn: Drawn | None = None, choices: Mapping[str, str] | None = None
+) -> Callable[[Callable[..., str]], Callable[..., str]]:
     """Enter the decorated judge as that of an exercise."""
 
-    def enter(judge: Callable[[Any], str]) -> Callable[[Any], str]:
-        EXERCISES[number] = Exercise(wanted, judge)
+    def enter(judge: Callable[..., str]) -> Callable[..., str]:
+        EXERCISES[number] = Exercise(wanted, judge, drawn, choices or {})
         return judge
 
     return enter
@@ -72,19 +95,20 @@ def need(condition: Any, reason: str) -> None:
         raise NotYet(reason)
 
 
-def check(number: str | float, answer: Any) -> Verdict:
+def check(number: str | float, answer: Any, seed: int | None = None) -> Verdict:
     """Tell whether an answer to an exercise is right, and if not, why.
 
     Args:
         number: of the exercise, such as "1.1" or 1.1.
         answer: what the exercise says that it wants. It is not changed, and neither is the state of PyTorch's
             random numbers.
+        seed: of the variant to judge by; by default the one that ``use_variant`` has set, else the book.
 
     Returns:
         A verdict, true where the answer is right. As the last expression of a cell it shows as a sentence.
 
     Raises:
-        ValueError: no such exercise.
+        ValueError: no such exercise, or no such variant.
 
     Example:
         >>> check("1.1", None)
@@ -95,16 +119,17 @@ def check(number: str | float, answer: Any) -> Verdict:
     number = str(number)
     if number not in EXERCISES:
         raise ValueError(f"no exercise {number!r}: choose from {', '.join(EXERCISES)}")
-    wanted, judge = EXERCISES[number].wanted, EXERCISES[number].judge
+    asked = EXERCISES[number]
     if answer is None:
-        return Verdict(number, False, f"Nothing was handed in. Wanted: {wanted}.")
-    try:
-        with _plain_torch():
-            return Verdict(number, True, judge(answer))
-    except NotYet as reason:
-        return Verdict(number, False, str(reason))
-    except Exception as error:  # whatever a student's function may raise
-        return Verdict(number, False, f"Trying it raised {type(error).__name__}: {error}. Wanted: {wanted}.")
+        return Verdict(number, False, f"Nothing was handed in. Wanted: {asked.wanted}.")
+    with variant(variant_in_use() if seed is None else seed), _plain_torch():
+        try:
+            return Verdict(number, True, asked.judged(answer))
+        except NotYet as reason:
+            return Verdict(number, False, str(reason))
+        except Exception as error:  # whatever a student's function may raise
+            raised = f"Trying it raised {type(error).__name__}: {error}."
+            return Verdict(number, False, f"{raised} Wanted: {asked.wanted}.")
 
 
 @contextmanager
