@@ -26,6 +26,9 @@ from ebmm.book.grading import fence
 from ebmm.book.grading.grader import _environment, _without_judges
 from ebmm.book.grading.judge import Student
 
+needs_linux = pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="signals, detached processes and limits of memory are those of Linux"
+)
 NUMBERS = ["3.1", "3.2", "3.3", "3.4", "3.5"]
 START = "FAST: bool = False\nfrom ebmm.book.exercises import check"
 RIGHT = "answer_3_3 = lambda d: 2 / d"
@@ -113,6 +116,7 @@ def rows(tmp_path_factory):
     return rows_of(out)
 
 
+@needs_linux
 @pytest.mark.slow
 @pytest.mark.parametrize("student", NOTEBOOKS)
 def test_each_notebook_gets_its_mark_and_the_next_is_graded(student, rows):
@@ -123,6 +127,7 @@ def test_each_notebook_gets_its_mark_and_the_next_is_graded(student, rows):
     assert [name for name in row if name[0].isdigit()] == NUMBERS and len(rows) == len(NOTEBOOKS)
 
 
+@needs_linux
 @pytest.mark.slow
 def test_errors_are_told_in_the_feedback(rows):
     said = rows["right and wrong"]["Feedback"]
@@ -131,6 +136,7 @@ def test_errors_are_told_in_the_feedback(rows):
     assert "Its cell raised SyntaxError" in said
 
 
+@needs_linux
 @pytest.mark.slow
 def test_time_is_limited_and_nothing_is_left_running(tmp_path):
     """A cell that hangs is interrupted, and what stands is judged; who holds on is killed, with all it started."""

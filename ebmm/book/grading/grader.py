@@ -117,7 +117,7 @@ def _without_judges() -> Iterator[Path]:
             shutil.copytree(files.folder_with("registry.txt", "data", "data"), folder / "data")
         instead = folder / "ebmm" / "book" / "exercises" / "__init__.py"
         instead.parent.mkdir()
-        instead.write_text("from ebmm.book.grading.noting import check, use_variant\n")
+        instead.write_text("from ebmm.book.grading.noting import check, use_variant\n", encoding="utf8")
         yield folder
 
 
