@@ -30,7 +30,7 @@ from ebmm.results import check_results, save_results
 from ebmm.slopes import compiled
 
 EXPERIMENT, MEMORIES = "redrawn-64-16", 8
-MODELS = ("ebmm-slots", "ebmm-predictive", "ebmm-hop")
+MODELS = ["ebmm-slots", "ebmm-predictive", "ebmm-hop"]
 WAYS = {"eager": nullcontext, "compiled": compiled, "whole": partial(compiled, whole=True)}
 
 

@@ -3,11 +3,12 @@
 import json
 import sys
 from itertools import pairwise
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from benchmarks import agreement, curves, formula, run
+from benchmarks import agreement, compiling, curves, formula, run
 from benchmarks.problem import TINY, draw
 from tools.time_gpu import Operations
 
@@ -125,3 +126,29 @@ def test_costs_are_measured_and_recomputing_takes_less_room(tmp_path, monkeypatc
     assert rows.keys() == {"B = 1", "B = 2", "room of 16, kept", "room of 16, recomputed"}
     assert 0 < rows["B = 1"]["seconds"] < 60
     assert rows["room of 16, recomputed"]["bytes"] < 0.7 * rows["room of 16, kept"]["bytes"]
+
+
+def test_what_compiling_gains_is_asked_of_the_same_loss(tmp_path, monkeypatch):
+    losses = {"eager": 5.0, "compiled": 5.0, "whole": 5.1}
+    asked = []
+
+    def run(command, **options):
+        way = command[-1]
+        asked.append(way)
+        said = {"first": 1.0, "seconds": {"eager": 0.6, "compiled": 0.3, "whole": 0.2}[way], "loss": losses[way]}
+        return SimpleNamespace(stdout=json.dumps(said))
+
+    monkeypatch.setattr(compiling.subprocess, "run", run)
+    monkeypatch.setattr(sys, "argv", ["compiling", "--models", "ebmm-slots", "--out", str(tmp_path / "rows.json")])
+    with pytest.raises(ValueError, match="ebmm-slots, whole: the loss is 5.1, not 5.0"):
+        compiling.main()
+    losses["whole"] = 5.0
+    compiling.main()
+    rows = {row["model"]: row["times as many"] for row in json.loads((tmp_path / "rows.json").read_text())}
+    assert rows == {"ebmm-slots, eager": 1.0, "ebmm-slots, compiled": 2.0, "ebmm-slots, whole": pytest.approx(3.0)}
+
+
+def test_a_way_is_measured_with_the_contestant_of_the_contest(monkeypatch):
+    monkeypatch.setattr(curves, "SECONDS", 0.0)
+    found = compiling.measure("ebmm-predictive", "eager")
+    assert 0 < found["seconds"] < 5 and 0 < found["loss"] < 30

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import json
 import keyword
 import os
 import pkgutil
@@ -91,7 +92,20 @@ def test_python_on_a_page_runs(block, tmp_path):
     outcome = subprocess.run([sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True)
     assert outcome.returncode == 0, outcome.stderr
     assert outcome.stdout.strip(), "it shows nothing"
-    assert list(tmp_path.iterdir()) == [], "it leaves files behind"
+    assert [path for path in tmp_path.iterdir() if path.name != "runs"] == [], "it leaves files behind"
+
+
+def test_what_the_recipe_of_a_callback_logs_is_read_by_tensorboard(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    (recipe,) = [block for _, block in blocks(text_of(ROOT / "book" / "use.md")) if "SummaryWriter" in block]
+    printed = f"{recipe}\nimport json\nprint(json.dumps(history.rows))"
+    outcome = subprocess.run([sys.executable, "-c", printed], cwd=tmp_path, capture_output=True, text=True, check=True)
+    rows = json.loads(outcome.stdout.splitlines()[-1])
+    logged = accumulator.EventAccumulator(str(tmp_path / "runs" / "predictive"))
+    logged.Reload()
+    for name in ("loss", "error", "gradient norm"):
+        found = {event.step: event.value for event in logged.Scalars(name)}
+        assert found == pytest.approx({row["step"]: row[name] for row in rows})
 
 
 def test_recipes_are_short():
@@ -129,7 +143,7 @@ def fault(command: str) -> str:
             return tried.stderr
         case ["pip", "install", *packages]:
             (package,) = packages
-            known = package in ("ebmm", "ebmm[course]") or re.fullmatch(
+            known = package in ("ebmm", "ebmm[course]", "ebmm[train]") or re.fullmatch(
                 rf"(ebmm\[course\] @ )?git\+{re.escape(ADDRESS)}@{re.escape(TAG)}", package
             )
             return "" if known else f"it installs {package}"
