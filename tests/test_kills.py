@@ -27,8 +27,8 @@ def order(line: str) -> int:
     return ["training", "evaluation", "two writers", "cache"].index(line.split(":")[0])
 
 
-def write_in_two(path: Path, text: str) -> None:
-    with open(path, "w") as file:
+def write_in_two(path: Path, text: str, encoding: str) -> None:
+    with open(path, "w", encoding=encoding) as file:
         file.write(text[: len(text) // 2])
         file.flush()
         file.write(text[len(text) // 2 :])

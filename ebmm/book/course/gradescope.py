@@ -81,7 +81,8 @@ def packed(contents: dict[str, str | bytes], executable: tuple[str, ...]) -> byt
     """An archive that is the same each time it is made.
 
     Example:
-        >>> packed({"setup.sh": "true"}, ("setup.sh",)) == packed({"setup.sh": "true"}, ("setup.sh",))
+        >>> texts = {"setup.sh": "true"}
+        >>> packed(texts, ("setup.sh",)) == packed(texts, ("setup.sh",))
         True
     """
     archive = io.BytesIO()

@@ -73,7 +73,8 @@ class Drawn:
         solution: the same of its solution.
 
     Example:
-        >>> sides = Drawn({"a": 3}, lambda random: {"a": random.randint(4, 9)}, text=("a side of {a} cm",))
+        >>> draw = lambda random: {"a": random.randint(4, 9)}
+        >>> sides = Drawn({"a": 3}, draw, text=("a side of {a} cm",))
         >>> sides.values(0).a
         3
         >>> sides.values(2027).a > 3

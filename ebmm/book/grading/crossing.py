@@ -33,7 +33,8 @@ def pack(value: Any, keep: Callable[[Any], dict[str, Any]]) -> bytes:
         ValueError: the value is nested too deeply, or larger than ``MOST_BYTES``.
 
     Example:
-        >>> content = pack({"W": torch.eye(2), "f": abs}, keep=lambda kept: {"name": kept.__name__})
+        >>> value = {"W": torch.eye(2), "f": abs}
+        >>> content = pack(value, keep=lambda kept: {"name": kept.__name__})
         >>> unpack(content, kept=lambda told: told["name"])
         {'W': tensor([[1., 0.],
                 [0., 1.]]), 'f': 'abs'}

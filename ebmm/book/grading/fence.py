@@ -156,7 +156,7 @@ def limit(memory: int) -> None:
     """What this process and each that it starts may hold; for root, whom no number of processes stops, less of it."""
     import resource
 
-    started = sum(1 for path in Path("/proc").glob("[0-9]*/task/*") if _owner(path) == os.getuid())
+    started = len([path for path in Path("/proc").glob("[0-9]*/task/*") if _owner(path) == os.getuid()])
     limits = {
         "RLIMIT_DATA": memory,
         "RLIMIT_FSIZE": FILE_BYTES,

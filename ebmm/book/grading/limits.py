@@ -59,7 +59,8 @@ def run(command: list[str], given: str, tell: Callable[[str], None], folder: Pat
         >>> run([sys.executable, "-c", "print(6 * 7)"], "", print, Path("nowhere"), Limits())
         42
         ''
-        >>> run([sys.executable, "-c", "while True: pass"], "", print, Path("nowhere"), Limits(seconds=1))
+        >>> endless = [sys.executable, "-c", "while True: pass"]
+        >>> run(endless, "", print, Path("nowhere"), Limits(seconds=1))
         'It was stopped after 1 seconds.'
     """
     with _family() as ours:

@@ -102,7 +102,8 @@ def cells_of(notebook: str, kind: str) -> list[str]:
         ValueError: it is no notebook of version 4.
 
     Example:
-        >>> cells_of('{"cells": [{"cell_type": "code", "source": ["a = 1\\\\n", "a"]}]}', "code")
+        >>> cell = '{"cell_type": "code", "source": ["a = 1\\\\n", "a"]}'
+        >>> cells_of(f'{{"cells": [{cell}]}}', "code")
         ['a = 1\\na']
     """
     try:
