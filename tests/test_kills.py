@@ -27,7 +27,7 @@ def order(line: str) -> int:
     return ["training", "evaluation", "two writers", "cache"].index(line.split(":")[0])
 
 
-def write_in_two(path: Path, text: str, encoding: str) -> None:
+def write_in_two(path: Path, text: str, encoding: str = "utf8") -> None:
     with open(path, "w", encoding=encoding) as file:
         file.write(text[: len(text) // 2])
         file.flush()
