@@ -163,7 +163,7 @@ class EBMM(nn.Module):
             patterns, weights = self._taken(patterns, "patterns", held, keep)
             initial, static = dict(self.initial_memory(patterns.shape[0])), self._static()
             loop = self.slopes.loop(self._write_steps, keep)
-            memories = [Memory(held) for held in loop(keep, patterns, weights or initial, static, initial, trajectory)]
+            memories = [Memory(one) for one in loop(keep, patterns, weights or initial, static, initial, trajectory)]
         return (memories[-1], memories) if trajectory else memories[-1]
 
     def _write_steps(
