@@ -47,6 +47,25 @@ def test_a_bank_that_may_only_be_read_is_read(bank, tmp_path):
     assert MemoryBank(tmp_path / "bank")[6]["b"].shape == (1,)
 
 
+WRITER = """
+import sys
+import torch
+from ebmm import Memory, MemoryBank
+bank, own = MemoryBank(sys.argv[1]), int(sys.argv[2])
+for turn in range(300):
+    for place in range(own, 10, 2):
+        bank[place] = Memory({"W": torch.full((1, 4), 10.0 * turn + place)})
+"""
+
+
+def test_two_processes_write_different_memories_at_the_same_time(tmp_path):
+    MemoryBank.create(tmp_path, Memory({"W": torch.zeros(1, 4)}), 10)
+    writers = [subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path), str(own)]) for own in (0, 1)]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    expected = (2990 + torch.arange(10.0))[:, None].expand(10, 4)
+    assert torch.equal(MemoryBank(tmp_path)[:]["W"], expected)
+
+
 @pytest.mark.parametrize(
     ("wrong", "error", "words"),
     [
