@@ -151,8 +151,8 @@ def fault(command: str) -> str:
             return "" if command in without_make() else "the way without make has no such command"
         case ["python", "-m", "ebmm", *arguments]:
             return fault_of_arguments(arguments)
-        case ["python", "-m", "benchmarks.curves"]:
-            return "" if (ROOT / "benchmarks" / "curves.py").is_file() else "no such benchmark"
+        case ["python", "-m", module] if module.startswith("benchmarks."):
+            return "" if (ROOT / f"{module.replace('.', '/')}.py").is_file() else "no such benchmark"
         case ["torchrun", *arguments]:
             try:
                 given = parse_torchrun(arguments)
