@@ -17,8 +17,7 @@ from typing import Any, BinaryIO, cast
 import torch
 from torch import nn
 
-from ebmm.book import exercises
-from ebmm.book.exercises import Verdict, check
+from ebmm.book.exercises import Verdict, check, use_variant
 from ebmm.book.grading import fence
 from ebmm.book.grading.crossing import MOST_BYTES, receive, send, unpack
 from ebmm.model import EBMM
@@ -144,7 +143,7 @@ def main() -> None:
     )  # fmt: skip
     student = Student(command, folder, job["environment"], job["cells"], job["until"])
     if job["seed"]:
-        vars(exercises)["use_variant"](job["seed"])
+        use_variant(job["seed"])
     for one in verdicts(student, job["numbers"]):
         print(json.dumps([one.number, one.right, one.reason]), flush=True)
     student.end()
