@@ -167,7 +167,11 @@ def test_code_fits_its_column(view):
 @of_views([view for view in AT_THE_DESK if view[0] in CHAPTERS])
 def test_equations_fit_their_column(view):
     view.page.evaluate(OPEN)
-    assert view.page.evaluate(WIDE_EQUATIONS) == []
+    for _ in range(20):  # fonts come late on a busy machine, and others are wider
+        if not (wide := view.page.evaluate(WIDE_EQUATIONS)):
+            break
+        view.page.wait_for_timeout(250)
+    assert wide == []
 
 
 def test_all_pages_are_looked_at(built_book):
