@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ebmm.book.exercises._answers import (
     choice,
@@ -126,19 +126,6 @@ def is_it_the_memory(answer: Any) -> str:
     need(chosen != "a", "If only the block were wrong, the error could not exceed that of a query. Split it, as above.")
     need(chosen != "b", "Look at what comes back: is it noise? A memory returns what stands in its slots.")
     return "What fits nothing is replaced as a whole: what came back sharp was in the query, the rest was remembered."
-
-
-class _Mean(nn.Module):
-    """A memory of which one can tell what was written and what was asked."""
-
-    memory_floats = 1
-
-    def write(self, patterns: Tensor, memory: Memory | None = None) -> Memory:
-        return Memory({"mean": patterns.mean(1, keepdim=True)})
-
-    def read(self, query: Tensor, memory: Memory, trajectory: bool = False) -> Tensor:
-        x = 0.3 * query + 0.7 * memory["mean"]
-        return torch.stack([query, x]) if trajectory else x
 
 
 @exercise(
