@@ -92,7 +92,7 @@ def fit(
             a machine, and on the CPU a compiler of C++ (PyTorch 2.6 fails on some); then, where an energy is many small
             operations, a step takes a third to a half of the time, with the same numbers up to rounding. ``"whole"``:
             all steps of writing and of reading in a graph each. Patterns that are written one after another take a
-            tenth then; longer to compile, and not with ``recompute``. Energies with attention, or that branch on
+            seventh then; longer to compile, and not with ``recompute``. Energies with attention, or that branch on
             values, run uncompiled; your own autograd functions need ``setup_context``.
         precision: of products and convolutions: ``"float32"``, ``"tf32"`` (CUDA rounds inputs to 11 bits) or
             ``"bfloat16"`` (inputs and results have 8 bits). Smooth energies keep the meta-gradient's direction (cosine

@@ -103,7 +103,8 @@ def _command(name: str, contestant: str, processes: int, options: dict[str, Any]
     command += ["-m", "ebmm", "train", name, "--model", contestant]
     for option in ("seed", "device", "out", "steps", "memories", "precision"):
         command += [f"--{option}", str(options[option])] if option in options else []
-    command += {None: [], False: [], True: ["--compile"]}.get(options.get("compile"), ["--compile", "whole"])
+    if how := options.get("compile"):
+        command += ["--compile", "whole"] if how == "whole" else ["--compile"]
     return shlex.join(command)
 
 

@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import ebmm
 from ebmm import experiments, files
-from ebmm.__main__ import main
+from ebmm.__main__ import main, parser
 from ebmm.book.plotting import contest_table
 from ebmm.experiments import (
     EXPERIMENTS,
@@ -278,6 +278,13 @@ def test_the_command_line_takes_steps_and_memories(tmp_path):
     out = tmp_path / "weights.safetensors"
     assert main(["train", *CHEAP, "--steps", "1", "--memories", "5", "--out", str(out)]) == 0
     assert load_contestant("flipped-64-16", "ebmm-predictive", out)[1]["settings"]["memories"] == 5
+
+
+@pytest.mark.parametrize("compile", [None, True, "whole"])
+def test_the_command_that_is_kept_compiles_as_the_training_did(compile):
+    command = shlex.split(runs._command("flipped-64-16", "ebmm-hop", 1, {"seed": 3, "compile": compile}))
+    given = parser().parse_args(command[command.index("train") :])
+    assert (given.name, given.model, given.seed, given.compile) == ("flipped-64-16", "ebmm-hop", 3, compile)
 
 
 def test_a_seed_fixes_the_start_weights_and_the_training(tmp_path):
