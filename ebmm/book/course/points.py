@@ -30,7 +30,7 @@ def read_points(path: str | Path) -> dict[str, float]:
         points: dict[str, float] = json.loads(Path(path).read_text(encoding="utf8"))
         check_points(points)
     except ValueError as error:
-        raise ValueError(f"{path}: {error}") from None
+        raise ValueError(f"{path}: it must hold points by exercise; {error}") from None
     return points
 
 

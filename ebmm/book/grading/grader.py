@@ -98,7 +98,7 @@ def _in_checkout() -> bool:
 
 
 def _data() -> list[Path]:
-    """Where data sets and weights lie that the package has found, and will find."""
+    """Where data sets and weights lie that the package has downloaded."""
     return [files.downloads_folder().parent]
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ebmm import files
+from ebmm.book.course.points import read_points
 from ebmm.book.exercises import EXERCISES, Verdict
 from ebmm.book.grading.submissions import Submission
 
@@ -82,12 +83,7 @@ def load_points(path: str | Path | None, chapters: Iterable[str]) -> dict[str, f
     wanted = set(chapters)
     if unknown := wanted - known:
         raise ValueError(f"no chapter {', '.join(sorted(unknown))}: choose from {', '.join(sorted(known))}")
-    given = json.loads(Path(path).read_text(encoding="utf8")) if path else {}
-    if not isinstance(given, dict) or set(given) - set(EXERCISES):
-        raise ValueError(f'{path} must hold points by exercise, such as {{"3.2": 2}}; known are {", ".join(EXERCISES)}')
-    for number, points in given.items():
-        if isinstance(points, bool) or not isinstance(points, int | float) or not 0 <= points < float("inf"):
-            raise ValueError(f"{path}: the points for {number} must be a number from 0 on, not {points!r}")
+    given = read_points(path) if path else {}
     asked = [number for number in EXERCISES if number.split(".")[0] in wanted]
     return {number: float(given.get(number, 1)) for number in asked if given.get(number, 1) > 0}
 
