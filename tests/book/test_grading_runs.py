@@ -160,7 +160,7 @@ def _words(process) -> list[str]:
 
 
 SPY = """\
-import importlib, json, os, pathlib, socket, sys
+import importlib, json, os, pathlib, resource, socket, sys
 import ebmm
 
 found = []
@@ -196,6 +196,7 @@ attempt("home, written", lambda: is_written(pathlib.Path({home}) / "spied.txt"))
 attempt("a place for all, written", lambda: is_written(pathlib.Path({everyone}) / "spied.txt"))
 attempt("secret", lambda: os.environ["A_TOKEN"])
 attempt("secret of the judge", lambda: b"A_TOKEN" in pathlib.Path(f"/proc/{{os.getppid()}}/environ").read_bytes())
+attempt("limits of the judge", lambda: resource.prlimit(os.getppid(), resource.RLIMIT_FSIZE, (0, 0)))
 attempt("network", lambda: socket.create_connection(("127.0.0.1", {port}), 2))
 
 

@@ -4,23 +4,26 @@
 
 On Linux 5.13 and newer, Landlock lets the command and all that it starts read and write only where RIGHTS, as JSON,
 say so; newer kernels also keep it from TCP connections (6.7) and from sending signals to others (6.12). Memory, files
-and processes are limited by setrlimit, where there is one. The calls of Landlock are those of the kernel's
-documentation, userspace-api/landlock.rst.
+and processes are limited by setrlimit, where there is one; a filter of system calls keeps it from the limits of
+others. The calls of Landlock are those of the kernel's documentation, userspace-api/landlock.rst.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
+import platform
 import struct
 import sys
 from collections.abc import Iterable
 from pathlib import Path
 
 CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # system calls, the same on every processor
-NO_NEW_PRIVILEGES, DROP_CAPABILITY = 38, 24  # of prctl
+NO_NEW_PRIVILEGES, DROP_CAPABILITY, SET_FILTER = 38, 24, 22  # of prctl
+PRLIMIT = {"x86_64": (0xC000003E, 302), "aarch64": (0xC00000B7, 261)}  # how a processor is told, and the call's number
 # Rights by their bits: execute, write, read a file, list a folder, and then those that make and remove things.
 EXECUTE, WRITE, READ, LIST, TRUNCATE = (1 << bit for bit in (0, 1, 2, 3, 14))
 OF_FILES = EXECUTE | WRITE | READ | TRUNCATE
@@ -127,8 +130,26 @@ def enclose(writable: list[str], readable: list[str], listable: list[str]) -> No
     for capability in range(64):  # what makes root more than the owner of its files
         kernel.prctl(DROP_CAPABILITY, capability, 0, 0, 0)
     _called(kernel, None, NO_NEW_PRIVILEGES, 1, 0, 0, 0)
+    _leave_limits_of_others(kernel)
     _called(kernel, RESTRICT_SELF, rules, 0)
     os.close(rules)
+
+
+def _leave_limits_of_others(kernel: ctypes.CDLL) -> None:
+    """Refuse prlimit for other processes by a filter of system calls, which Landlock lets pass; see seccomp(2)."""
+    if platform.machine() not in PRLIMIT:
+        return
+    processor, prlimit = PRLIMIT[platform.machine()]
+    load, equal, at_least, end = 0x20, 0x15, 0x35, 0x06
+    steps = [  # what to do, how many steps to leave out if it holds and if not, and a place or a number
+        (load, 0, 0, 4), (equal, 0, 5, processor),
+        (load, 0, 0, 0), (at_least, 3, 0, 0x40000000), (equal, 0, 3, prlimit),  # above: calls of another kind, x32
+        (load, 0, 0, 16), (equal, 1, 0, 0),  # the process: 0 is the one that asks
+        (end, 0, 0, 0x50000 | errno.EPERM), (end, 0, 0, 0x7FFF0000),
+    ]  # fmt: skip
+    program = ctypes.create_string_buffer(b"".join(struct.pack("HBBI", *step) for step in steps))
+    with contextlib.suppress(OSError):  # a kernel without such filters
+        _called(kernel, None, SET_FILTER, 2, struct.pack("HP", len(steps), ctypes.addressof(program)))
 
 
 def _allow(kernel: ctypes.CDLL, rules: int, path: str, rights: int) -> None:
