@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import sys
 import zipfile
 from fractions import Fraction
 
@@ -11,9 +13,12 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from conftest import BOOK
 
+from ebmm.book.course import read_points
 from ebmm.book.exercises import EXERCISES, Verdict
-from ebmm.book.grading import crossing, fence, marks, submissions
+from ebmm.book.grading import command, crossing, fence, limits, marks, submissions
+from ebmm.book.grading.judge import Student, verdicts
 from ebmm.book.grading.limits import Limits
 from ebmm.book.grading.marks import Mark
 from ebmm.memory import Memory
@@ -260,6 +265,28 @@ def test_a_roster_that_fits_twice_or_names_nobody_is_refused(tmp_path):
         marks.table([], roster)
 
 
+# What a student's process may say
+
+
+def student_that_says(content: bytes) -> Student:
+    student = object.__new__(Student)
+    student._questions, student._replies = io.BytesIO(), io.BytesIO(len(content).to_bytes(8, "big") + content)
+    return student
+
+
+@pytest.mark.parametrize("reply", [7, None, {}, {"error": 7}, {"error": ("a",)}, {"error": (1, 2)}, {"values": 1}])
+def test_what_is_no_reply_is_told_of(reply):
+    student = student_that_says(crossing.pack(reply, lambda kept: {}))
+    (verdict,) = verdicts(student, ["3.3"])
+    assert verdict.reason == "The answer could not be handed over: what was handed over is no reply."
+
+
+def test_what_stays_behind_can_do_only_what_judges_ask_for():
+    told = {"place": 0, "type": "Equal", "callable": False, "module": False, "ebmm": False, "memory_floats": None}
+    kept = object.__new__(Student)._standing_for(told | {"methods": ["__eq__", "__bool__", "__float__", "write"]})
+    assert kept != 4 and kept and not hasattr(kept, "__float__") and callable(kept.write)
+
+
 # The fence
 
 
@@ -274,7 +301,19 @@ def test_nothing_hidden_is_within_what_may_be_read(tmp_path):
     assert fence.around(tmp_path / "usr", hidden) == [tmp_path / "usr"]
 
 
-@pytest.mark.parametrize("limits", [{"seconds": 0}, {"memory": 2**20}])
-def test_limits_that_stop_everything_are_refused(limits):
+DEEP = "import os\nfor _ in range({folders}):\n    os.mkdir('a')\n    os.chdir('a')\nopen('b', 'w')\n"
+
+
+@pytest.mark.parametrize("folders", [3, 300])
+def test_nothing_is_left_of_folders_however_deep(folders, tmp_path):
+    (tmp_path / "link").symlink_to(BOOK)
+    started = f"import time, os\nos.chdir({str(tmp_path)!r})\n{DEEP.format(folders=folders)}time.sleep(0.5)"
+    why = limits.run([sys.executable, "-c", started], "", print, tmp_path, Limits(seconds=60))
+    assert ("50 folders within each other" in why) == (folders > 50)
+    assert list(tmp_path.iterdir()) == [] and (BOOK / "03_writing.ipynb").exists()
+
+
+@pytest.mark.parametrize("given", [{"seconds": 0}, {"memory": 2**20}])
+def test_limits_that_stop_everything_are_refused(given):
     with pytest.raises(ValueError, match="limits must be"):
-        Limits(**limits)
+        Limits(**given)

@@ -19,6 +19,7 @@ from torch import Tensor
 from ebmm import tasks
 from ebmm.memory import Memory
 
+METHODS = ("write", "read")  # of what stays behind: all that a judge calls, besides the thing itself
 MOST_BYTES = 2**25  # of one message: what honest answers hold is a tenth of it
 COLLECTIONS: dict[str, Any] = {"list": list, "tuple": tuple, "set": set, "frozenset": frozenset}
 TASKS: dict[str, Any] = {

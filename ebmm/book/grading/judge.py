@@ -19,7 +19,7 @@ from torch import nn
 
 from ebmm.book.exercises import Verdict, check, use_variant
 from ebmm.book.grading import fence
-from ebmm.book.grading.crossing import MOST_BYTES, receive, send, unpack
+from ebmm.book.grading.crossing import METHODS, MOST_BYTES, receive, send, unpack
 from ebmm.model import EBMM
 
 WORDS = 300  # letters of what a student's process says that are passed on
@@ -53,11 +53,13 @@ class Student:
             content = receive(self._replies, MOST_BYTES + 2**20)
         except EOFError:
             raise Ended(self._end()) from None
-        reply: dict[str, Any] = unpack(content, self._standing_for)
-        if "error" in reply:
-            name, text = map(str, reply["error"])
-            raise type(name if name.isidentifier() else "Error", (RuntimeError,), {})(text[:WORDS])
-        return reply
+        reply: Any = unpack(content, self._standing_for)
+        match reply:
+            case {"error": (str(name), str(text))}:
+                raise type(name if name.isidentifier() else "Error", (RuntimeError,), {})(text[:WORDS])
+            case {"value": _}:
+                return cast(dict[str, Any], reply)
+        raise ValueError("what was handed over is no reply")
 
     def call(self, place: int, method: str, *arguments: Any, **named: Any) -> Any:
         """What a method of something there returns, or that itself where none is named; it draws our random numbers."""
@@ -84,7 +86,7 @@ class Student:
     def _standing_for(self, told: dict[str, Any]) -> Any:
         """An object that stands here for something that stayed there, and can do as much of it as judges ask for."""
         kind = (EBMM,) if told["ebmm"] else (nn.Module,) if told["module"] else ()
-        members: dict[str, Any] = {name: _called_there(name) for name in told["methods"]}
+        members: dict[str, Any] = {name: _called_there(name) for name in METHODS if name in told["methods"]}
         if told["callable"]:
             members["__call__"] = _called_there("")
         if told["memory_floats"] is not None:
@@ -128,7 +130,7 @@ def _verdict(student: Student, number: str) -> Verdict:
     except (RuntimeError, ValueError) as error:
         return Verdict(number, False, f"The answer could not be handed over: {error}.")
     given = check(number, handed_in["value"])
-    raised = str(handed_in["raised"])[:WORDS]
+    raised = str(handed_in.get("raised", ""))[:WORDS]
     return Verdict(number, given.right, f"{given.reason} Its cell raised {raised}." if raised else given.reason)
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import subprocess
 import sys
 import threading
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ PAUSE = 0.1  # seconds between two looks at what runs
 CHILD_SUBREAPER = 36  # of prctl
 MANY_PROCESSES = 100
 DISK_BYTES = 2**29
+DEEPEST = 50  # folders within each other
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ def run(command: list[str], given: str, tell: Callable[[str], None], folder: Pat
         command: whose errors are shown.
         given: what it reads.
         tell: takes each line that it prints.
-        folder: where what it starts may write: what lies there is limited.
+        folder: where what it starts may write: what lies there is limited, and removed in the end.
         limits: beyond them it is stopped.
 
     Example:
@@ -80,6 +83,7 @@ def run(command: list[str], given: str, tell: Callable[[str], None], folder: Pat
         process.wait()
         reader.join()
         process.stdout.close()
+        _empty(folder)
     return why
 
 
@@ -137,7 +141,8 @@ def _beyond(limits: Limits, seconds: float, processes: list[Any], folder: Path) 
     if sum(map(_memory, processes)) > limits.memory:
         return f"It was stopped with more than {limits.memory / 2**30:g} gigabytes of memory."
     if _disk(folder) > DISK_BYTES:
-        return f"It was stopped with more than {DISK_BYTES // 2**20} megabytes of files."
+        most = f"{DISK_BYTES // 2**20} megabytes of files, or {DEEPEST} folders within each other"
+        return f"It was stopped with more than {most}."
     return ""
 
 
@@ -147,10 +152,28 @@ def _memory(process: Any) -> int:
     return 0
 
 
-def _disk(folder: Path) -> int:
+def _disk(folder: Path) -> float:
+    """Bytes of the files in a folder; without end where they may lie too deep to be found."""
     used = 0
     for inside, _, names in os.walk(folder):
+        if inside.count(os.sep) - str(folder).count(os.sep) > DEEPEST:
+            return math.inf
         for name in names:
             with suppress(OSError):
                 used += os.lstat(os.path.join(inside, name)).st_size
     return used
+
+
+def _empty(folder: Path) -> None:
+    """Remove what lies in a folder, however deep: what a folder holds moves up before it goes."""
+    with suppress(OSError):
+        while folders := [entry for entry in os.scandir(folder) if entry.is_dir(follow_symlinks=False)]:
+            for one in folders:
+                os.chmod(one, 0o700)
+                for inside in list(os.scandir(one)):
+                    if inside.is_dir(follow_symlinks=False):
+                        os.chmod(inside, 0o700)
+                    os.rename(inside, folder / uuid.uuid4().hex)
+                os.rmdir(one)
+        for file in list(os.scandir(folder)):
+            os.unlink(file)
