@@ -271,6 +271,27 @@ def test_what_cannot_be_graded_is_said_before_anything_runs(options, words, tmp_
     assert words in capsys.readouterr().err
 
 
+def test_two_notebooks_that_fit_one_student_are_told_before_anything_runs(tmp_path, capsys):
+    for name in ("Ada Lovelace", "ada-lovelace"):
+        write(tmp_path / "all" / f"{name}.ipynb", [RIGHT])
+    roster = tmp_path / "roster.csv"
+    roster.write_text("Full name\nAda Lovelace\n")
+    asked = ["--csv", str(tmp_path / "marks.csv"), "--chapters", "3", "--roster", str(roster)]
+    assert main(["grade", str(tmp_path / "all"), *asked]) == 1
+    said = capsys.readouterr()
+    assert "could be any of" in said.err and "Lovelace" not in said.out
+
+
+def test_a_module_beside_the_notebooks_does_not_get_into_the_judge(tmp_path, monkeypatch):
+    write(tmp_path / "03_writing.ipynb", [RIGHT])
+    forged = """import os\nprint('["3.1", true, "forged"]', flush=True)\nos._exit(0)\n"""
+    (tmp_path / "safetensors.py").write_text(forged)
+    monkeypatch.chdir(tmp_path)
+    assert main(["grade", ".", "--csv", "marks.csv", "--chapters", "3"]) == 0
+    (row,) = rows_of(tmp_path / "marks.csv").values()
+    assert (float(row["3.1"]), float(row["3.3"])) == (0, 1)
+
+
 # Judged from another process as in the same one
 
 TABLES = {4: test_exercises_4, 5: test_exercises_5, 7: test_exercises_7, 8: test_exercises_8, 9: test_exercises_9}

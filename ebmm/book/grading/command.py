@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from ebmm.book.exercises import EXERCISES
 from ebmm.book.grading import marks
 from ebmm.book.grading.grader import Grader
 from ebmm.book.grading.limits import LIMITS, Limits
@@ -43,7 +44,7 @@ def grade(
     submissions = submissions_in(given)
     asked = _asked(submissions, chapters, points)
     if roster is not None:
-        marks.table([], roster)
+        marks.table([Mark(one.student, one.id, {}, asked) for one in submissions], roster)
     hidden = [Path(one).resolve() for one in (given, path, points, roster) if one is not None]
     graded = []
     for mark in Grader(asked, limits, seed, tuple(hidden)).grade(submissions):
@@ -88,7 +89,8 @@ def grade_for_gradescope(
 
 def _asked(submissions: list[Submission], chapters: Sequence[str], points: str | Path | None) -> dict[str, float]:
     """The exercises that are asked of everybody, and their points."""
-    numbers = {chapter.split("_")[0].lstrip("0") for chapter in chapters} or chapters_in(submissions)
+    known = {number.split(".")[0] for number in EXERCISES}
+    numbers = {chapter.split("_")[0].lstrip("0") for chapter in chapters} or chapters_in(submissions) & known
     asked = marks.load_points(points, numbers)
     if not asked:
         raise ValueError("no notebook asks an exercise: name the chapters, such as --chapters 3")

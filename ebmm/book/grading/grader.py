@@ -24,6 +24,13 @@ from ebmm.book.grading.submissions import Submission, cells_of
 
 SHARE_OF_CELLS = 0.8  # of the time: the rest is for judging what they left
 PACKAGE = Path(files.__file__).resolve().parent
+# Not python -m, which would take modules from where it is started: that may be among what was handed in.
+JUDGE = f"""\
+import sys
+sys.path[:0] = [{str(PACKAGE.parent)!r}] * ({str(PACKAGE.parent)!r} not in sys.path)
+from ebmm.book.grading.judge import main
+main()
+"""
 # What a student's process sees of our environment. Whatever else there is may be a secret.
 PASSED_ON = (
     "PATH", "LANG", "LANGUAGE", "TZ", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "VIRTUAL_ENV", "CONDA_PREFIX",
@@ -72,8 +79,7 @@ class Grader:
         else:
             with tempfile.TemporaryDirectory(prefix="ebmm-", ignore_cleanup_errors=True) as folder:
                 given = json.dumps(job | {"folder": folder, "environment": _environment(Path(folder), package)})
-                command = [sys.executable, "-m", "ebmm.book.grading.judge"]
-                trouble = limits.run(command, given, tell, Path(folder), self.limits)
+                trouble = limits.run([sys.executable, "-P", "-c", JUDGE], given, tell, Path(folder), self.limits)
         missing = trouble or "The judge ended early: grade this notebook again."
         found = {number: verdicts.get(number, Verdict(number, False, missing)) for number in self.points}
         return Mark("", "", found, self.points, trouble)

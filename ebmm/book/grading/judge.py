@@ -149,7 +149,3 @@ def main() -> None:
     for one in verdicts(student, job["numbers"]):
         print(json.dumps([one.number, one.right, one.reason]), flush=True)
     student.end()
-
-
-if __name__ == "__main__":
-    main()
