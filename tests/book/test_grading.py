@@ -118,6 +118,8 @@ def test_what_nobody_packs_is_refused(tree):
         ("ada/week 1/03_writing.ipynb", ("ada", "")),
         ("ada/a_1_2_b.ipynb", ("ada", "")),
         ("03_writing.ipynb", ("03_writing", "")),
+        # what Ada called her file says nothing of Alan, 306
+        ("Ada_305_assignsubmission_file_x_306_assignsubmission_.ipynb", ("Ada", "305")),
     ],
 )
 def test_a_path_tells_the_student(path, student):
@@ -152,6 +154,40 @@ def test_notebooks_are_found_in_folders_and_archives(packed, tmp_path):
     assert submissions.chapters_in(found) == {"3"}
 
 
+def damage(content: bytearray) -> None:
+    content[60] ^= 255
+
+
+def encrypt(content: bytearray) -> None:
+    content[6] |= 1
+    content[content.find(b"PK\x01\x02") + 8] |= 1
+
+
+@pytest.mark.parametrize("harm", [damage, encrypt])
+def test_an_archive_that_cannot_be_unpacked_is_reported(harm, tmp_path):
+    path = tmp_path / "all.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("ada/1.ipynb", NOTEBOOK * 9)
+    content = bytearray(path.read_bytes())
+    harm(content)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cannot be unpacked, get it again: ada/1\.ipynb"):
+        submissions.submissions_in(path)
+
+
+def test_a_mark_of_order_before_a_notebook_and_an_empty_cell_do_no_harm(tmp_path):
+    path = tmp_path / "ada.ipynb"
+    path.write_text('{"cells": [{"cell_type": "code"}, {"cell_type": "code", "source": "1"}]}', encoding="utf-8-sig")
+    (ada,) = submissions.submissions_in(path)
+    assert submissions.cells_of(ada.notebooks["ada.ipynb"], "code") == ["", "1"]
+
+
+def test_a_heading_of_no_chapter_keeps_nobody_from_being_graded():
+    ada = submissions.Submission("ada", notebooks={"a": NOTEBOOK.replace("3.1", "3.1 and\\n# Exercise 99.1")})
+    assert submissions.chapters_in([ada]) == {"3", "99"}
+    assert list(command._asked([ada], [], None)) == ["3.1", "3.2", "3.3", "3.4", "3.5"]
+
+
 def test_a_folder_without_notebooks_is_reported(tmp_path):
     with pytest.raises(ValueError, match="holds no notebook"):
         submissions.submissions_in(tmp_path)
@@ -173,7 +209,8 @@ def mark(student: str, right: str = "", id: str = "", reason: str = "Why?") -> M
 
 def test_points_are_one_unless_a_file_says_otherwise(tmp_path):
     path = tmp_path / "points.json"
-    path.write_text('{"3.2": 2.5, "3.5": 0, "1.1": 7}')
+    path.write_text('{"3.2": 2.5, "3.5": 0, "1.1": 7}', encoding="utf-8-sig")
+    assert read_points(path) == {"3.2": 2.5, "3.5": 0, "1.1": 7}
     assert marks.load_points(path, ["3"]) == {"3.1": 1.0, "3.2": 2.5, "3.3": 1.0, "3.4": 1.0}
     assert marks.load_points(None, ["3", "4"]) == {number: 1.0 for number in EXERCISES if number[0] in "34"}
 
@@ -216,6 +253,12 @@ def test_a_table_has_a_row_for_each_student(tmp_path):
     assert other["Student"] == "'=1+1", "a spreadsheet would take it for a formula"
 
 
+def test_a_table_holds_no_controls_and_no_halves_of_letters(tmp_path):
+    (row,) = saved(marks.table([mark("a\x1b[2Jda", reason="Trying it raised \ud800\x00.")]), tmp_path)
+    assert row["Student"] == "a\ufffd[2Jda"
+    assert row["Feedback"].startswith("3.1: not yet. Trying it raised \ufffd\ufffd.\n")
+
+
 CANVAS = """\
 Student,ID,SIS Login ID,Section,Essay (7)
     Points Possible,,,,10
@@ -252,6 +295,16 @@ def test_a_roster_of_moodle_gives_each_row_what_moodle_wants(tmp_path):
     assert [(row["ID"], row["Email address"], row["ebmm"]) for row in rows] == [
         ("Participant 305", "ada@example.org", "2.0"),
         ("Participant 306", "alan@example.org", "1.0"),
+    ]
+
+
+def test_a_roster_from_a_spreadsheet_and_a_name_from_macos_fit(tmp_path):
+    roster = tmp_path / "moodle.csv"
+    roster.write_text(MOODLE.replace(",", ";").replace("Ada Lovelace", '"Lovelace, Zo\u00eb"'), encoding="utf-8-sig")
+    rows = saved(marks.table([mark("Zoe\u0308 Lovelace", "3.1")], roster), tmp_path)
+    assert [(row["Email address"], row["ebmm"]) for row in rows] == [
+        ("ada@example.org", "2.0"),
+        ("alan@example.org", "0.0"),
     ]
 
 

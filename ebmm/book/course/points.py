@@ -27,7 +27,7 @@ def read_points(path: str | Path) -> dict[str, float]:
         {'3.2': 2}
     """
     try:
-        points: dict[str, float] = json.loads(Path(path).read_text(encoding="utf8"))
+        points: dict[str, float] = json.loads(Path(path).read_text(encoding="utf-8-sig"))
         check_points(points)
     except ValueError as error:
         raise ValueError(f"{path}: it must hold points by exercise; {error}") from None

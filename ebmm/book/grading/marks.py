@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 from ebmm import files
 from ebmm.book.course.points import read_points
 from ebmm.book.exercises import EXERCISES, Verdict
-from ebmm.book.grading.submissions import Submission
+from ebmm.book.grading.submissions import Submission, visible
 
 # How a student is told in the files that Canvas and Moodle give; the first of each row is what ours is called.
 COLUMNS = {
@@ -143,13 +144,15 @@ def _row(student: Mapping[str, str], mark: Mark | None, points: Mapping[str, flo
 
 
 def _harmless(text: str) -> str:
-    """A text that no spreadsheet takes for a formula."""
-    return f"'{text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
+    """A text that no spreadsheet takes for a formula, and every one can read."""
+    return f"'{visible(text)}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else visible(text)
 
 
 def _students(roster: Path) -> list[dict[str, str]]:
     with open(roster, encoding="utf-8-sig", newline="") as file:
-        rows = list(csv.DictReader(file))
+        first = file.readline()
+        file.seek(0)
+        rows = list(csv.DictReader(file, delimiter=max(",;\t", key=first.count)))
     students = []
     for row in rows:
         student = {ours: next((row[one] for one in theirs if row.get(one)), "") for ours, theirs in COLUMNS.items()}
@@ -174,7 +177,8 @@ def _fits(mark: Mark, student: Mapping[str, str]) -> bool:
 
 
 def _letters(name: str) -> str:
-    return "".join(letter for letter in name.lower() if letter.isalnum())
+    composed = unicodedata.normalize("NFC", name)  # macOS takes an ä apart
+    return "".join(letter for letter in composed.lower() if letter.isalnum())
 
 
 def save_table(rows: list[dict[str, Any]], path: str | Path) -> None:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 import re
 import zipfile
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+from unicodedata import category
 
 MOST_BYTES = 2**26  # of one notebook with its figures
 CANVAS = re.compile(r"(?P<name>[^_]+)_(?:LATE_)?(?P<id>\d+)_\d+_.+")
-MOODLE = re.compile(r"(?P<name>.+)_(?P<id>\d+)_assignsubmission_.*")
+MOODLE = re.compile(r"(?P<name>.+?)_(?P<id>\d+)_assignsubmission_.*")
 
 
 @dataclass
@@ -59,7 +61,7 @@ def submissions_in(given: str | Path) -> list[Submission]:
             hidden files are left out, and so are archives within archives.
 
     Raises:
-        ValueError: it holds no notebook.
+        ValueError: it holds no notebook, or an archive is damaged or encrypted.
         OSError: it cannot be read.
     """
     given = Path(given)
@@ -73,7 +75,7 @@ def submissions_in(given: str | Path) -> list[Submission]:
     students: dict[tuple[str, str], Submission] = {}
     for path, text in found.items():
         if not any(part.startswith((".", "__MACOSX")) for part in PurePosixPath(path).parts):
-            who = student_of(path)
+            who = student_of(visible(path))
             students.setdefault(who, Submission(*who)).notebooks[path] = text
     if not students:
         raise ValueError(f"{given} holds no notebook")
@@ -85,14 +87,27 @@ def _in_archive(path: Path) -> dict[str, str]:
         members = [one for one in archive.infolist() if one.filename.endswith(".ipynb")]
         contents = {}
         for one in sorted(members, key=lambda member: member.filename):
-            with archive.open(one) as file:
-                contents[one.filename.lstrip("/")] = _text(file.read(MOST_BYTES + 1))
+            try:
+                with archive.open(one) as file:
+                    contents[one.filename.lstrip("/")] = _text(file.read(MOST_BYTES + 1))
+            except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:  # damaged, or encrypted
+                raise ValueError(f"{path} cannot be unpacked, get it again: {one.filename}: {error}") from error
         return contents
 
 
 def _text(content: bytes) -> str:
     """Of a notebook; nothing for one that is too large, which no cell is found in then."""
-    return content.decode("utf8", errors="replace") if len(content) <= MOST_BYTES else ""
+    return content.decode("utf-8-sig", errors="replace") if len(content) <= MOST_BYTES else ""
+
+
+def visible(text: str) -> str:
+    """A text without what no file and no terminal should get: controls, and halves of letters.
+
+    Example:
+        >>> visible("Ada\\x1b[2J"), visible("Zoë\\nLee")
+        ('Ada�[2J', 'Zoë\\nLee')
+    """
+    return "".join("\ufffd" if category(one) in ("Cc", "Cs") and one != "\n" else one for one in text)
 
 
 def cells_of(notebook: str, kind: str) -> list[str]:
@@ -106,8 +121,10 @@ def cells_of(notebook: str, kind: str) -> list[str]:
         >>> cells_of(f'{{"cells": [{cell}]}}', "code")
         ['a = 1\\na']
     """
+    if not notebook:
+        raise ValueError(f"It is no notebook of version 4 (empty, or above {MOST_BYTES // 2**20} megabytes).")
     try:
-        return ["".join(cell["source"]) for cell in json.loads(notebook)["cells"] if cell["cell_type"] == kind]
+        return ["".join(cell.get("source", "")) for cell in json.loads(notebook)["cells"] if cell["cell_type"] == kind]
     except (ValueError, TypeError, LookupError, RecursionError) as error:
         raise ValueError(f"It is no notebook of version 4 ({type(error).__name__}).") from error
 
