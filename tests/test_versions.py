@@ -6,11 +6,13 @@ import functools
 import http.server
 import json
 import shutil
+import subprocess
+import sys
 import threading
 
 import pytest
-from conftest import BOOK
-from versions import lay_out, versions_in
+from conftest import BOOK, ROOT
+from versions import lay_out, newest_first
 
 PAGE = """\
 <!doctype html><html data-content_root="{root}"><head><meta charset="utf-8"><title>page</title>
@@ -19,10 +21,9 @@ PAGE = """\
 """
 
 
-def test_versions_are_listed_the_newest_first(tmp_path):
-    for name in ("v0.9.0", "v0.10.0", "v1.0.0rc1", "v1.0.0", "pr-preview", "vendor", "_static"):
-        (tmp_path / name).mkdir()
-    assert versions_in(tmp_path) == ["v1.0.0", "v1.0.0rc1", "v0.10.0", "v0.9.0"]
+def test_versions_are_listed_the_newest_first():
+    names = {"v0.9.0", "v0.10.0", "v1.0.0rc1", "v1.0.0", "pr-preview", "vendor", "versions.json", "_static"}
+    assert newest_first(names) == ["v1.0.0", "v1.0.0rc1", "v0.10.0", "v0.9.0"]
 
 
 def test_a_release_adds_its_pages_and_its_tag_and_nothing_else(tmp_path):
@@ -35,6 +36,7 @@ def test_a_release_adds_its_pages_and_its_tag_and_nothing_else(tmp_path):
     files = {path.relative_to(into).as_posix() for path in into.rglob("*") if path.is_file()}
     assert files == {".nojekyll", "versions.json", "v0.2.0/index.html", "v0.2.0/_static/a.js"}
     assert json.loads((into / "versions.json").read_text()) == ["v0.2.0", "v0.1.0"]
+    assert [path.name for path in published.iterdir()] == ["v0.1.0"], "what is published is only read"
 
 
 def test_what_has_no_pages_or_no_number_is_refused(tmp_path):
@@ -43,6 +45,13 @@ def test_what_has_no_pages_or_no_number_is_refused(tmp_path):
     (tmp_path / "index.html").touch()
     with pytest.raises(ValueError, match="latest"):
         lay_out(tmp_path, tmp_path / "published", "latest", tmp_path / "into")
+
+
+def test_without_a_tag_the_command_says_what_it_wants(tmp_path):
+    command = [sys.executable, str(ROOT / "tools" / "versions.py"), "html", "published", "pages"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 1 and "make pages TAG=v1.2.3" in done.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

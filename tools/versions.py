@@ -11,19 +11,19 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Iterable
+from contextlib import suppress
 from pathlib import Path
 
 from packaging.version import InvalidVersion, Version
 
 
-def versions_in(published: Path) -> list[str]:
-    """The tags under which pages lie, the newest first; other folders are none."""
+def newest_first(names: Iterable[str]) -> list[str]:
+    """The names that are tags of versions; names of other folders are left out."""
     tags = []
-    for path in published.glob("v*"):
-        try:
-            tags.append((Version(path.name.removeprefix("v")), path.name))
-        except InvalidVersion:
-            continue
+    for name in names:
+        with suppress(InvalidVersion):
+            tags.append((Version(name.removeprefix("v")), name))
     return [name for _, name in sorted(tags, reverse=True)]
 
 
@@ -34,12 +34,13 @@ def lay_out(pages: Path, published: Path, tag: str, into: Path) -> list[str]:
         raise SystemExit(f"no pages in {pages}: make book")
     shutil.copytree(pages, into / tag)
     Path(into / ".nojekyll").touch()  # without it GitHub Pages leaves out what begins with an underscore
-    (published / tag).mkdir(exist_ok=True, parents=True)
-    tags = versions_in(published)
+    tags = newest_first({tag, *(path.name for path in published.glob("v*"))})
     (into / "versions.json").write_text(json.dumps(tags) + "\n", encoding="utf8")
     return tags
 
 
 if __name__ == "__main__":
-    *folders, new, target = sys.argv[1:]
-    print("versions:", *lay_out(Path(folders[0]), Path(folders[1]), new, Path(target)))
+    if len(sys.argv) != 5:
+        sys.exit(__doc__)
+    pages, published, tag, into = sys.argv[1:]
+    print("versions:", *lay_out(Path(pages), Path(published), tag, Path(into)))
