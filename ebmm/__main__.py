@@ -185,6 +185,7 @@ def _course(given: argparse.Namespace) -> None:
 
 
 def _grade(given: argparse.Namespace) -> None:
+    from ebmm.book.exercises.variant import whole_seed
     from ebmm.book.grading import command, fence
     from ebmm.book.grading.limits import Limits
 
@@ -193,7 +194,7 @@ def _grade(given: argparse.Namespace) -> None:
     if given.gradescope and given.roster:
         raise ValueError("--roster goes with --csv")
     asked = {
-        "chapters": given.chapters, "points": given.points, "seed": given.seed,
+        "chapters": given.chapters, "points": given.points, "seed": whole_seed(given.seed),
         "limits": Limits(given.seconds, int(given.gigabytes * 2**30)),
     }  # fmt: skip
     print(fence.protections())

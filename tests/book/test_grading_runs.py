@@ -262,6 +262,7 @@ def test_an_empty_submission_gets_results_too(tmp_path):
         (["--gradescope", "b.json", "--roster", "c.csv"], "--roster goes with --csv"),
         (["--csv", "{folder}/a.csv"], "name the chapters"),
         (["--csv", "{folder}/a.csv", "--chapters", "3", "--seconds", "0"], "limits must be"),
+        (["--csv", "{folder}/a.csv", "--chapters", "3", "--seed", "-1"], "from 0 on; this is -1"),
         (["--csv", "{folder}/a.csv", "--chapters", "3", "--roster", "{folder}/none.csv"], "none.csv"),
     ],
 )
