@@ -22,7 +22,7 @@ def small(tmp_path, monkeypatch):
     """Locks one package, which lies in a file and has a script that runs at installation; gives its hash."""
     package = tmp_path / "package"
     package.mkdir()
-    scripts = {"postinstall": f"touch {tmp_path / 'ran'}"}
+    scripts = {"postinstall": f"touch '{tmp_path / 'ran'}'"}
     (package / "package.json").write_text(json.dumps({"name": "small", "version": "1.0.0", "scripts": scripts}))
     (package / "small.js").write_text("1;")
     with tarfile.open(tmp_path / "small.tgz", "w:gz") as archive:
