@@ -62,6 +62,7 @@ def lint(session: nox.Session) -> None:
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     session.run("mypy")
+    session.run("mypy", "--platform", "win32", "--cache-dir", ".mypy_cache/windows", "ebmm")
     session.run("codespell")
     session.run("zizmor", "--offline", "--quiet", ".github")
     session.run("repo-review", ".")

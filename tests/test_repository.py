@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import json
 import os
@@ -379,19 +380,19 @@ def test_what_other_projects_hold_is_held_or_said_not_to_apply():
     assert set(re.findall(r"[A-Z]{2}\d{3}", told_off)) == set(CONTENT["tool"]["repo-review"]["ignore"])
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "ruff check .",
-        "ruff format --check .",
-        "mypy",
-        "mypy --platform win32 --cache-dir .mypy_cache/windows ebmm",
-        "codespell",
-        "zizmor --offline --quiet .github",
-        "repo-review .",
-        "nbstripout --keep-id --verify NOTEBOOKS",
-    ],
-)
+LINT = [
+    "ruff check .",
+    "ruff format --check .",
+    "mypy",
+    "mypy --platform win32 --cache-dir .mypy_cache/windows ebmm",
+    "codespell",
+    "zizmor --offline --quiet .github",
+    "repo-review .",
+    "nbstripout --keep-id --verify NOTEBOOKS",
+]
+
+
+@pytest.mark.parametrize("command", LINT)
 def test_what_make_lint_checks_holds(command):
     words = [word for word in command.split() if word != "NOTEBOOKS"]
     notebooks = [str(path) for path in sorted((ROOT / "book").glob("*.ipynb"))] if "NOTEBOOKS" in command else []
@@ -399,3 +400,12 @@ def test_what_make_lint_checks_holds(command):
     told = os.environ | {"RUFF_NO_CACHE": "true"}  # its cache in book/ would look as if a chapter had left it
     checked = subprocess.run([program, *words[1:], *notebooks], cwd=ROOT, env=told, capture_output=True, text=True)
     assert checked.returncode == 0, checked.stdout + checked.stderr
+
+
+def test_lint_is_the_same_by_make_and_by_nox():
+    dry = make("--dry-run", "lint", "VENV=new", "NOTEBOOKS=NOTEBOOKS", cwd=ROOT).stdout.splitlines()
+    made = [line.removeprefix("new/bin/") for line in dry if line.startswith("new/bin/")]
+    assert [command for command in made if not command.startswith("python ")] == LINT
+    session = (ROOT / "noxfile.py").read_text(encoding="utf8").partition("def lint(")[2]
+    calls = [ast.literal_eval(f"[{call}]") for call in re.findall(r'session\.run\(((?:"[^"]+"(?:, )?)+)', session)]
+    assert [" ".join(call) for call in calls] == [command.removesuffix(" NOTEBOOKS") for command in LINT]
