@@ -80,13 +80,13 @@ def test_gradescopes_run_asks_the_grader_for_the_submission(out, tmp_path):
     with zipfile.ZipFile(out / "gradescope" / "autograder.zip") as archive:
         archive.extractall(tmp_path / "source")
     grader = tmp_path / "python"
-    grader.write_text('#!/bin/sh\necho "$@"\n')
+    grader.write_text('#!/bin/sh\nprintf "%s\\n" "$@"\n')
     grader.chmod(0o755)
     run = subprocess.run(
         ["bash", tmp_path / "source" / "run_autograder"], capture_output=True, text=True, check=True,
         env=os.environ | {"AUTOGRADER_ROOT": str(tmp_path), "AUTOGRADER_PYTHON": str(grader)},
     )  # fmt: skip
-    assert run.stdout.split() == [
+    assert run.stdout.splitlines() == [
         *("-m", "ebmm", "grade", f"{tmp_path}/submission"),
         *("--gradescope", f"{tmp_path}/results/results.json", "--points", f"{tmp_path}/source/points.json"),
         *("--chapters", "1", "--seed", "0"),
@@ -303,6 +303,12 @@ def wheel(folder, name: str, version: str, needs: str = "") -> None:
         file.writestr(f"{about}/RECORD", "")
 
 
+def only_from(folder, monkeypatch) -> None:
+    """Lets pip take packages from this folder alone."""
+    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": folder.as_uri(), "PIP_CONFIG_FILE": os.devnull}.items():
+        monkeypatch.setenv(name, value)
+
+
 @pytest.mark.skipif(not importlib.util.find_spec("pip"), reason="pip is not installed")
 @pytest.mark.parametrize("torch_too", [True, False])
 def test_a_wheelhouse_holds_what_a_grader_needs(torch_too, tmp_path, monkeypatch):
@@ -312,8 +318,7 @@ def test_a_wheelhouse_holds_what_a_grader_needs(torch_too, tmp_path, monkeypatch
     wheel(index, "ebmm", VERSION, needs)
     wheel(index, "torch", "9.9")
     wheel(index, "nbclient", "9.9")
-    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(index), "PIP_CONFIG_FILE": os.devnull}.items():
-        monkeypatch.setenv(name, value)
+    only_from(index, monkeypatch)
     options = [] if torch_too else ["--without-torch"]
     assert main(["course", str(tmp_path / "out"), "--format", "gradescope", "--wheelhouse", *options]) == 0
     expected = {f"ebmm-{VERSION}", "nbclient-9.9"} | ({"torch-9.9"} if torch_too else set())
@@ -324,7 +329,6 @@ def test_a_wheelhouse_holds_what_a_grader_needs(torch_too, tmp_path, monkeypatch
 
 @pytest.mark.skipif(not importlib.util.find_spec("pip"), reason="pip is not installed")
 def test_a_wheelhouse_that_cannot_be_filled_says_why(tmp_path, monkeypatch, capsys):
-    for name, value in {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path), "PIP_CONFIG_FILE": os.devnull}.items():
-        monkeypatch.setenv(name, value)
+    only_from(tmp_path, monkeypatch)
     assert main(["course", str(tmp_path / "out"), "--wheelhouse"]) == 1
     assert "pip install failed" in capsys.readouterr().err
