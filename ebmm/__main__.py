@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import sys
 from pathlib import Path
@@ -72,7 +73,9 @@ def parser() -> argparse.ArgumentParser:
 
     course = commands.add_parser("course", help="write the chapters for a course, or their figures for slides")
     course.add_argument("out", type=Path, help="the folder to write into")
-    course.add_argument("--format", default="plain", help="plain, gradescope, nbgrader or otter; default: plain")
+    course.add_argument(
+        "--format", default="plain", choices=["plain", "gradescope", "nbgrader", "otter"], help="default: plain"
+    )
     course.add_argument("--without-solutions", action="store_true", help="an empty answer instead of each solution")
     course.add_argument("--chapters", type=int, nargs="+", default=[], metavar="N", help="these alone")
     course.add_argument("--points", type=Path, help='a JSON file such as {"3.2": 2}; an exercise is worth 1 without')
@@ -102,6 +105,8 @@ def _kept(given: argparse.Namespace) -> str:
         if checkpoint.exists():
             return f"{checkpoint} keeps the steps up to the last save, and the same command goes on from there"
         return "no step has been saved yet, and the same command starts anew"
+    if given.command == "grade":
+        return "marks that were found are kept in the file of marks, and the same command starts anew"
     if given.command == "evaluate":
         where = f"are kept in {given.out}" if given.out else "are kept only with --out"
         return f"rows that were shown {where}; --model evaluates one of the others"
@@ -165,20 +170,23 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 def _course(given: argparse.Namespace) -> None:
     from ebmm.book import course
+    from ebmm.book.exercises.variant import whole_seed
 
     if given.figures and given.without_solutions:
         raise ValueError("figures come from the chapters with their solutions: --figures or --without-solutions")
+    if given.figures and (given.format != "plain" or given.points or given.seed or given.wheelhouse):
+        raise ValueError("figures are the book's: --format, --points, --seed and --wheelhouse do not go with --figures")
     if given.fast and not given.figures:
         raise ValueError("--fast goes with --figures")
     if given.without_torch and not given.wheelhouse:
         raise ValueError("--without-torch goes with --wheelhouse")
+    chapters, seed = course.chapters(given.chapters), whole_seed(given.seed)
     if given.figures:
-        only = [path.stem for path in course.chapters(given.chapters)]
-        written = course.figures(given.out, only, fast=given.fast)
+        written = course.figures(given.out, [path.stem for path in chapters], fast=given.fast)
     else:
         points = course.read_points(given.points) if given.points else None
         written = course.export(
-            given.out, not given.without_solutions, given.format, given.chapters, points, given.seed,
+            given.out, not given.without_solutions, given.format, given.chapters, points, seed,
             course.wheelhouse(given.out / "wheelhouse", not given.without_torch) if given.wheelhouse else (),
         )  # fmt: skip
     print(f"{len(written)} files written into {given.out}")
@@ -209,6 +217,9 @@ def _grade(given: argparse.Namespace) -> None:
 
 def run() -> NoReturn:
     """The command of a shell: one command, and the end of the process."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a student's name may have letters that a terminal has not
     status = main()
     if status == 130:  # an ordinary end may abort, where it meets threads of PyTorch that were interrupted at work
         sys.stdout.flush()

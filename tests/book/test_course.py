@@ -78,7 +78,17 @@ def test_answers_are_never_overwritten(tmp_path, capsys):
     assert work.read_text() == "my answers" and not (tmp_path / "01_hopfield.ipynb").exists()
 
 
-@pytest.mark.parametrize("options", [["--fast"], ["--figures", "--without-solutions"]])
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--fast"],
+        ["--figures", "--without-solutions"],
+        ["--figures", "--format", "otter"],
+        ["--figures", "--points", "points.json"],
+        ["--figures", "--seed", "1"],
+        ["--figures", "--wheelhouse"],
+    ],
+)
 def test_options_that_do_not_go_together_are_refused(options, tmp_path, capsys):
     assert main(["course", *options, str(tmp_path)]) == 1
     assert "--figures" in capsys.readouterr().err and list(tmp_path.iterdir()) == []

@@ -272,15 +272,26 @@ def test_points_that_are_none_are_refused(points, words, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (["--format", "moodle"], "no format 'moodle': choose from plain, gradescope, nbgrader, otter"),
         (["--chapters", "1", "12"], f"no chapter 12: there are 1 to {len(CHAPTERS)}"),
         (["--seed", "-1"], "a variant is a whole number from 0 on; this is -1"),
         (["--without-torch"], "--without-torch goes with --wheelhouse"),
+        (["--wheelhouse", "--chapters", "12"], "no chapter 12"),
+        (["--wheelhouse", "--seed", "-1"], "this is -1"),
     ],
 )
-def test_what_cannot_be_exported_is_said(options, words, tmp_path, capsys):
+def test_what_cannot_be_exported_is_said_before_anything_is_downloaded(options, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(course, "wheelhouse", lambda *_: pytest.fail("it downloads"))
     assert main(["course", str(tmp_path / "out"), *options]) == 1
     assert words in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_a_format_that_is_none_is_refused(tmp_path, capsys):
+    with pytest.raises(SystemExit):
+        main(["course", str(tmp_path / "out"), "--format", "moodle"])
+    assert f"choose from {', '.join(map(repr, FORMATS))}" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="no format 'moodle'"):
+        course.export(tmp_path / "out", format="moodle")
+    assert not (tmp_path / "out").exists()
 
 
 def test_chapters_without_solutions_are_said(tmp_path, monkeypatch):

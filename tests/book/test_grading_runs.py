@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import time
@@ -22,7 +23,7 @@ from conftest import BOOK, ROOT, cells_of, source
 
 from ebmm.__main__ import main
 from ebmm.book.exercises import check
-from ebmm.book.grading import fence
+from ebmm.book.grading import fence, marks
 from ebmm.book.grading.grader import _environment, _without_judges
 from ebmm.book.grading.judge import Student
 
@@ -187,6 +188,7 @@ for name in [name for name in sys.modules if name.startswith("ebmm")]:
 attempt("judge, imported from where it is", lambda: importlib.import_module("ebmm.book.exercises._chapter_3"))
 attempt("judge, read", lambda: (package / "book" / "exercises" / "_chapter_3.py").read_text())
 attempt("chapter, read", lambda: (book / "03_writing.ipynb").read_text())
+attempt("checkout, read", lambda: (checkout / "pyproject.toml").read_text())
 attempt("chapter, beside the package", lambda: list(pathlib.Path(ebmm.__file__).parent.rglob("*.ipynb")) or False)
 attempt("other, read", lambda: other.read_text())
 attempt("other, written", lambda: is_written(other))
@@ -213,23 +215,20 @@ def test_a_spy_finds_nothing(tmp_path, monkeypatch):
 
     server = socket.create_server(("127.0.0.1", 0))
     other = write(tmp_path / "all" / "ada.ipynb", [RIGHT])
-    marks = tmp_path / "out" / "marks.csv"
-    told = [ROOT / "ebmm", BOOK, other, marks, ROOT]
-    everyone = tempfile.mkdtemp()
-    spy = SPY.format(
-        paths=list(map(str, told)), home=repr(str(Path.home())), everyone=repr(everyone), port=server.getsockname()[1]
-    )
-    write(tmp_path / "all" / "spy.ipynb", [spy])
+    table = tmp_path / "out" / "marks.csv"
+    told = [ROOT / "ebmm", BOOK, other, table, ROOT]
     monkeypatch.setenv("A_TOKEN", "secret")
     before = other.read_bytes()
-    with server:
-        assert main(["grade", str(tmp_path / "all"), "--csv", str(marks), "--chapters", "3"]) == 0
-    rows = rows_of(marks)
+    with server, tempfile.TemporaryDirectory() as everyone:
+        port, home = server.getsockname()[1], repr(str(Path.home()))
+        spy = SPY.format(paths=list(map(str, told)), home=home, everyone=repr(everyone), port=port)
+        write(tmp_path / "all" / "spy.ipynb", [spy])
+        assert main(["grade", str(tmp_path / "all"), "--csv", str(table), "--chapters", "3"]) == 0
+        assert os.listdir(everyone) == []
+    rows = rows_of(table)
     assert "3.3: not yet. Trying it raised RuntimeError: []." in rows["spy"]["Feedback"], rows["spy"]["Feedback"]
     assert float(rows["ada"]["ebmm"]) == 1
-    assert (
-        other.read_bytes() == before and os.listdir(everyone) == [] and not Path.home().joinpath("spied.txt").exists()
-    )
+    assert other.read_bytes() == before and not Path.home().joinpath("spied.txt").exists()
 
 
 @pytest.mark.slow
@@ -270,6 +269,38 @@ def test_what_cannot_be_graded_is_said_before_anything_runs(options, words, tmp_
     write(tmp_path / "ada.ipynb", [RIGHT])
     assert main(["grade", str(tmp_path / "ada.ipynb"), *(one.format(folder=tmp_path) for one in options)]) == 1
     assert words in capsys.readouterr().err
+
+
+def test_marks_are_kept_where_grading_is_stopped(tmp_path, capsys, monkeypatch):
+    for name in ("ada", "ben", "carl"):
+        (tmp_path / "all").mkdir(exist_ok=True)
+        (tmp_path / "all" / f"{name}.ipynb").write_text("no notebook")
+    roster, out = tmp_path / "roster.csv", tmp_path / "marks.csv"
+    roster.write_text("Full name\nada\nben\ncarl\ndora\n")
+    graded = marks.best
+
+    def stopped(submission, found):
+        if submission.student == "ben":
+            raise KeyboardInterrupt
+        return graded(submission, found)
+
+    monkeypatch.setattr(marks, "best", stopped)
+    asked = ["grade", str(tmp_path / "all"), "--csv", str(out), "--chapters", "3"]
+    assert main(asked) == 130 and list(rows_of(out)) == ["ada"]
+    assert main([*asked, "--roster", str(roster)]) == 130
+    assert {name: row["Feedback"] for name, row in rows_of(out).items() if name != "ada"} == {
+        "dora": "Nothing was handed in."
+    }
+    assert "kept in the file of marks" in capsys.readouterr().err
+
+
+def test_a_name_that_the_terminal_cannot_show_does_not_stop_grading(tmp_path):
+    (tmp_path / "Zoë.ipynb").write_text("no notebook")
+    command = [sys.executable, "-m", "ebmm", "grade", ".", "--csv", "marks.csv", "--chapters", "3"]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and "Zo\\xeb" in done.stdout, done.stderr
+    assert list(rows_of(tmp_path / "marks.csv")) == ["Zoë"]
 
 
 def test_two_notebooks_that_fit_one_student_are_told_before_anything_runs(tmp_path, capsys):

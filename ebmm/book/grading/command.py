@@ -35,6 +35,8 @@ def grade(
         seed: of the variant that the course was exported with.
         limits: of each notebook.
 
+    Where it is stopped, the table has the marks that were found, and no row for anybody else who handed in something.
+
     Raises:
         ValueError: nothing to grade, or a file that is none of its kind.
         OSError: a file that cannot be read or written.
@@ -43,14 +45,17 @@ def grade(
     path = check_writable(out)
     submissions = submissions_in(given)
     asked = _asked(submissions, chapters, points)
-    if roster is not None:
-        marks.table([Mark(one.student, one.id, {}, asked) for one in submissions], roster)
+    pending = [Mark(one.student, one.id, {}, asked) for one in submissions]
+    marks.table(pending, roster)
     hidden = [Path(one).resolve() for one in (given, path, points, roster) if one is not None]
-    graded = []
-    for mark in Grader(asked, limits, seed, tuple(hidden)).grade(submissions):
-        graded.append(mark)
-        yield mark
-    marks.save_table(marks.table(graded, roster), path)
+    graded: list[Mark] = []
+    try:
+        for mark in Grader(asked, limits, seed, tuple(hidden)).grade(submissions):
+            graded.append(mark)
+            yield mark
+    finally:
+        if graded:
+            marks.save_table(marks.table(graded + pending[len(graded) :], roster), path)
 
 
 def grade_for_gradescope(

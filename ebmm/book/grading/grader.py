@@ -46,7 +46,7 @@ class Grader:
         points: for each exercise that is asked, by number.
         limits: of each notebook.
         seed: of the variant of the exercises; 0 for the book's own.
-        hidden: files and folders that no notebook may read, besides the judges, the chapters, and the home folder.
+        hidden: files and folders that no notebook may read, besides the package, its checkout, and the home folder.
     """
 
     points: Mapping[str, float]
@@ -85,8 +85,7 @@ class Grader:
         return Mark("", "", found, self.points, trouble)
 
     def _job(self, cells: list[str], package: Path) -> dict[str, Any]:
-        checkout = [PACKAGE.parent / name for name in ("book", "tests", ".git")] if _in_checkout() else []
-        hidden = [PACKAGE, *checkout, Path.home(), *self.hidden]
+        hidden = [PACKAGE.parent if _in_checkout() else PACKAGE, Path.home(), *self.hidden]
         needed = [package, *map(Path, {sys.prefix, sys.base_prefix, *site.getsitepackages()}), *_data()]
         return {
             "cells": cells,

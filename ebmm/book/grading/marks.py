@@ -110,7 +110,7 @@ def table(marks: list[Mark], roster: str | Path | None = None) -> list[dict[str,
     """A row for each student, as Canvas and Moodle take them.
 
     Args:
-        marks: of all students.
+        marks: of all students; one without verdicts is of a student who is not graded yet, and gets no row.
         roster: a CSV file from Canvas (its gradebook) or Moodle (its grading worksheet, its list of participants). Then
             there is a row for each student of it, in its order and with what it says of them; whoever handed in
             nothing gets no points, and whoever it does not list comes last, and is told so in the feedback.
@@ -119,7 +119,7 @@ def table(marks: list[Mark], roster: str | Path | None = None) -> list[dict[str,
         ValueError: the roster names no students, or two of its students fit the same submission.
     """
     if roster is None:
-        return [_row({"Student": mark.student, "ID": mark.id}, mark) for mark in marks]
+        return [_row({"Student": mark.student, "ID": mark.id}, mark) for mark in marks if mark.verdicts]
     left, rows = list(marks), []
     for student in _students(Path(roster)):
         fitting = [mark for mark in left if _fits(mark, student)]
@@ -128,8 +128,9 @@ def table(marks: list[Mark], roster: str | Path | None = None) -> list[dict[str,
             raise ValueError(f"{student['Student']} of {roster} could be any of {names}: rename their folders")
         if fitting:
             left.remove(fitting[0])
-        rows.append(_row(student, fitting[0] if fitting else None, marks[0].points))
-    for mark in left:
+        if not fitting or fitting[0].verdicts:
+            rows.append(_row(student, fitting[0] if fitting else None, marks[0].points))
+    for mark in (mark for mark in left if mark.verdicts):
         row = _row({"Student": mark.student, "ID": mark.id}, mark)
         rows.append(row | {FEEDBACK: f"Not in the roster.\n{row[FEEDBACK]}"})
     return rows
