@@ -10,6 +10,8 @@ import torch
 
 from benchmarks import agreement, compiling, curves, formula, run
 from benchmarks.problem import TINY, draw
+from ebmm.results import load_results
+from tools import quality
 from tools.time_gpu import Operations
 
 HERE = ["ours", "plain", "loop"]  # what needs nothing but PyTorch, and no compiler
@@ -152,3 +154,26 @@ def test_a_way_is_measured_with_the_contestant_of_the_contest(monkeypatch):
     monkeypatch.setattr(curves, "SECONDS", 0.0)
     found = compiling.measure("ebmm-predictive", "eager")
     assert 0 < found["seconds"] < 5 and 0 < found["loss"] < 30
+
+
+def test_the_cost_of_an_update_is_told_whatever_a_start_costs(monkeypatch):
+    clock, starts = [0.0], iter([5.0, 0.6, 0.1, 0.1, 0.9, 0.7, 0.2] + 20 * [0.5])
+
+    def fit(model, task, steps):
+        clock[0] += next(starts) + 0.01 * steps
+
+    monkeypatch.setattr(quality, "ebmm", SimpleNamespace(fit=fit))
+    monkeypatch.setattr(quality, "time", SimpleNamespace(process_time=lambda: clock[0]))
+    assert quality.cost_of_an_update(None, None, {}) == pytest.approx(0.01, rel=0.2)
+
+
+def test_a_memory_is_trained_for_its_minutes_once(tmp_path, monkeypatch):
+    monkeypatch.setattr(quality, "cost_of_an_update", lambda *_: 0.1)
+    command = ["quality.py", "redrawn-64-16", "--models", "memory-network-plain", "--memories", "2"]
+    monkeypatch.setattr("sys.argv", [*command, "--minutes", "0.05", "--out", str(tmp_path)])
+    quality.main()
+    (row,) = load_results(tmp_path / "minutes-0.05.json")
+    assert row["training"]["steps"] == 30 and row["training"]["minutes"] == 0.05
+    assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["minutes-0.05.json"]
+    monkeypatch.setattr(quality, "row_of", lambda *_: pytest.fail("it is there"))
+    quality.main()

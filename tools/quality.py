@@ -23,17 +23,22 @@ import ebmm
 from ebmm.experiments import EXPERIMENTS
 from ebmm.results import check_results, load_results, save_results
 
-TRIED = (10, 40)  # updates from which the cost of one is told
+LEAST, TOLD = 10, 2.0  # updates, and seconds for them from which the cost of one is told
 
 
 def cost_of_an_update(model: Any, task: ebmm.Task, settings: dict[str, Any]) -> float:
     """Seconds of the processor, without what a training costs once."""
-    spent = []
-    for steps in TRIED:
+
+    def seconds_of(steps: int) -> float:
         start = time.process_time()
         ebmm.fit(copy.deepcopy(model), task, **settings | {"steps": steps})
-        spent.append(time.process_time() - start)
-    return (spent[1] - spent[0]) / (TRIED[1] - TRIED[0])
+        return time.process_time() - start
+
+    steps = LEAST
+    seconds_of(steps)  # the first training of a process takes longer
+    while (spent := seconds_of(2 * steps) - seconds_of(steps)) < TOLD:
+        steps *= 2
+    return spent / steps
 
 
 def row_of(name: str, contestant: str, minutes: float, memories: int, seed: int, folder: Path) -> dict[str, Any]:
@@ -47,7 +52,7 @@ def row_of(name: str, contestant: str, minutes: float, memories: int, seed: int,
     begun = f".{name}-{contestant}-{minutes:g}-"
     checkpoint = next(folder.glob(f"{begun}*.training"), None)
     if checkpoint is None:
-        steps = max(TRIED[0], round(60 * minutes / cost_of_an_update(model, experiment.task, settings)))
+        steps = max(LEAST, round(60 * minutes / cost_of_an_update(model, experiment.task, settings)))
         checkpoint = folder / f"{begun}{steps}.training"
     steps = int(checkpoint.stem.rpartition("-")[2])
     history = ebmm.fit(model, experiment.task, **settings | {"steps": steps, "checkpoint": checkpoint})
