@@ -3,6 +3,7 @@
 import json
 import sys
 from itertools import pairwise
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -132,11 +133,12 @@ def test_costs_are_measured_and_recomputing_takes_less_room(tmp_path, monkeypatc
 
 def test_what_compiling_gains_is_asked_of_the_same_loss(tmp_path, monkeypatch):
     losses = {"eager": 5.0, "compiled": 5.0, "whole": 5.1}
-    asked = []
+    caches = []
 
-    def run(command, **options):
+    def run(command, env, **options):
         way = command[-1]
-        asked.append(way)
+        caches.append(env["TORCHINDUCTOR_CACHE_DIR"])
+        assert not list(Path(caches[-1]).iterdir()) and env["TORCHINDUCTOR_COMPILE_THREADS"] == "1"
         said = {"first": 1.0, "seconds": {"eager": 0.6, "compiled": 0.3, "whole": 0.2}[way], "loss": losses[way]}
         return SimpleNamespace(stdout=json.dumps(said))
 
@@ -147,6 +149,7 @@ def test_what_compiling_gains_is_asked_of_the_same_loss(tmp_path, monkeypatch):
     losses["whole"] = 5.0
     compiling.main()
     rows = {row["model"]: row["times as many"] for row in json.loads((tmp_path / "rows.json").read_text())}
+    assert len(set(caches)) == 6, "none finds what another compiled"
     assert rows == {"ebmm-slots, eager": 1.0, "ebmm-slots, compiled": 2.0, "ebmm-slots, whole": pytest.approx(3.0)}
 
 
