@@ -12,7 +12,7 @@ import torch
 from benchmarks import agreement, compiling, curves, formula, run
 from benchmarks.problem import TINY, draw
 from ebmm.results import load_results
-from tools import quality
+from tools import quality, soak
 from tools.time_gpu import Operations
 
 HERE = ["ours", "plain", "loop"]  # what needs nothing but PyTorch, and no compiler
@@ -180,3 +180,15 @@ def test_a_memory_is_trained_for_its_minutes_once(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["minutes-0.05.json"]
     monkeypatch.setattr(quality, "row_of", lambda *_: pytest.fail("it is there"))
     quality.main()
+
+
+@pytest.mark.parametrize(
+    ("a_minute", "once", "grown"), [(0.0, 60.0, 0.0), (0.1, 0.0, 5.4), (0.5, 60.0, 27.0)], ids=["none", "slow", "leak"]
+)
+def test_a_soak_tells_what_grew_after_the_caches_are_full(a_minute, once, grown):
+    def look(minute):
+        return {"megabytes": 300 + a_minute * minute + (once if minute >= 10 else 0), "files": 6, "threads": 2}
+
+    assert soak.growth([look(minute) for minute in range(120)]) == {
+        "megabytes": pytest.approx(grown), "files": 0, "threads": 0
+    }  # fmt: skip
