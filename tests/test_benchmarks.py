@@ -177,6 +177,7 @@ def test_a_memory_is_trained_for_its_minutes_once(tmp_path, monkeypatch):
     quality.main()
     (row,) = load_results(tmp_path / "minutes-0.05.json")
     assert row["training"]["steps"] == 30 and row["training"]["minutes"] == 0.05
+    assert 0 <= row["training"]["minutes spent"] < 0.5
     assert [path.name for path in tmp_path.iterdir() if path.suffix != ".lock"] == ["minutes-0.05.json"]
     monkeypatch.setattr(quality, "row_of", lambda *_: pytest.fail("it is there"))
     quality.main()

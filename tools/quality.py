@@ -2,9 +2,10 @@
 
     python tools/quality.py redrawn-64-16 --minutes 1 10 60
 
-Each is trained anew for the experiment's own task, in as many updates as fit into the minutes: its schedule ends
-with them, and then evaluated as in the contest. Minutes are those of the processor, which a busy machine does not
-stretch. Rows go to OUT/minutes-M.json; those that are there are not made again.
+Each is trained anew for the experiment's own task, in as many updates as should fit into the minutes by the cost of the
+first ones: its schedule ends with them. Then it is evaluated as in the contest. Minutes are those of the processor; beside
+those that were asked for stands what a training in one sitting spent. Rows go to OUT/minutes-M.json; those that are there
+are not made again.
 """
 
 from __future__ import annotations
@@ -51,11 +52,14 @@ def row_of(name: str, contestant: str, minutes: float, memories: int, seed: int,
     settings = chosen.training | {"seed": seed, "device": "cpu", "progress": False}
     begun = f".{name}-{contestant}-{minutes:g}-"
     checkpoint = next(folder.glob(f"{begun}*.training"), None)
+    goes_on = checkpoint is not None
     if checkpoint is None:
         steps = max(LEAST, round(60 * minutes / cost_of_an_update(model, experiment.task, settings)))
         checkpoint = folder / f"{begun}{steps}.training"
     steps = int(checkpoint.stem.rpartition("-")[2])
+    start = time.process_time()
     history = ebmm.fit(model, experiment.task, **settings | {"steps": steps, "checkpoint": checkpoint})
+    spent = round((time.process_time() - start) / 60, 2)
     checkpoint.unlink()
     return {
         "experiment": name,
@@ -63,6 +67,7 @@ def row_of(name: str, contestant: str, minutes: float, memories: int, seed: int,
         **ebmm.evaluate(model, experiment.task, memories, seed=1),
         "training": {
             "minutes": minutes,
+            "minutes spent": None if goes_on else spent,
             "steps": steps,
             "skipped": history.skipped,
             "returns": history.returns,
