@@ -2,10 +2,10 @@
 
     python tools/quality.py redrawn-64-16 --minutes 1 10 60
 
-Each is trained anew for the experiment's own task, in as many updates as should fit into the minutes by the cost of the
-first ones: its schedule ends with them. Then it is evaluated as in the contest. Minutes are those of the processor; beside
-those that were asked for stands what a training in one sitting spent. Rows go to OUT/minutes-M.json; those that are there
-are not made again.
+Each is trained anew for the experiment's own task, in as many updates as should fit into the minutes by the cost of
+the first ones: its schedule ends with them. Then it is evaluated as in the contest. Minutes are those of the
+processor; beside those that were asked for stands what a training in one sitting spent. Rows go to
+OUT/minutes-M.json; those that are there are not made again.
 """
 
 from __future__ import annotations
