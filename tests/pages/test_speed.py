@@ -17,6 +17,12 @@ BOUNDS = {
     "EBMM, slots, 1 minutes": (0.1, 0.4),
     "EBMM, hops, 1 minutes": (0.8, 1.8),
     "memory network, plain coders, 1 minutes": (0.1, 0.4),
+    "EBMM, slots, 10 minutes": (0.1, 0.4),
+    "EBMM, hops, 10 minutes": (0.7, 1.2),
+    "EBMM, predictive, 10 minutes": (0.9, 1.7),
+    "EBMM, gated beside margins, 10 minutes": (1, 1.8),
+    "EBMM, the paper's network, 10 minutes": (4, 8),
+    "Kanerva machine, 10 minutes": (1.4, 1.9),
 }
 
 
