@@ -172,6 +172,7 @@ def test_equations_fit_their_column(view):
             break
         view.page.wait_for_timeout(250)
     assert wide == []
+    assert view.page.evaluate("MathJax.config.chtml.matchFontHeight") is False  # else their size is chance
 
 
 def test_all_pages_are_looked_at(built_book):
