@@ -308,11 +308,24 @@ def test_a_roster_from_a_spreadsheet_and_a_name_from_macos_fit(tmp_path):
     ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "latin-1"])
+def test_a_roster_in_another_encoding_is_told(encoding, tmp_path):
+    roster = tmp_path / "roster.csv"
+    roster.write_text("Full name\nZo\u00eb Lee\n", encoding=encoding)
+    with pytest.raises(ValueError, match="roster.csv is not in UTF-8: save it as CSV UTF-8"):
+        marks.table([mark("Zo\u00eb Lee")], roster)
+
+
 def test_a_roster_that_fits_twice_or_names_nobody_is_refused(tmp_path):
     roster = tmp_path / "roster.csv"
     roster.write_text(MOODLE)
     with pytest.raises(ValueError, match="could be any of"):
         marks.table([mark("Ada Lovelace"), mark("ada lovelace")], roster)
+    roster.write_text("Full name,Email address\nMax Lee,m@b.c\nMax Lee,n@b.c\n")
+    with pytest.raises(ValueError, match="Max Lee could be several students"):
+        marks.table([mark("Max Lee")], roster)
+    rows = marks.table([mark("n@b.c", "3.1"), mark("m@b.c")], roster)
+    assert [(row["Email address"], row["ebmm"]) for row in rows] == [("m@b.c", 0), ("n@b.c", 2)]
     roster.write_text("a,b\n1,2\n")
     with pytest.raises(ValueError, match="names no students"):
         marks.table([], roster)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import unicodedata
 from collections.abc import Iterable, Mapping
@@ -122,10 +123,13 @@ def table(marks: list[Mark], roster: str | Path | None = None) -> list[dict[str,
         return [_row({"Student": mark.student, "ID": mark.id}, mark) for mark in marks if mark.verdicts]
     left, rows = list(marks), []
     for student in _students(Path(roster)):
-        fitting = [mark for mark in left if _fits(mark, student)]
+        fitting = [mark for mark in marks if _fits(mark, student)]
         if len(fitting) > 1:
             names = ", ".join(mark.student for mark in fitting)
             raise ValueError(f"{student['Student']} of {roster} could be any of {names}: rename their folders")
+        if fitting and fitting[0] not in left:
+            name = fitting[0].student
+            raise ValueError(f"{name} could be several students of {roster}: name folders by their e-mail addresses")
         if fitting:
             left.remove(fitting[0])
         if not fitting or fitting[0].verdicts:
@@ -150,10 +154,12 @@ def _harmless(text: str) -> str:
 
 
 def _students(roster: Path) -> list[dict[str, str]]:
-    with open(roster, encoding="utf-8-sig", newline="") as file:
-        first = file.readline()
-        file.seek(0)
-        rows = list(csv.DictReader(file, delimiter=max(",;\t", key=first.count)))
+    try:
+        text = roster.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{roster} is not in UTF-8: save it as CSV UTF-8 ({error})") from error
+    delimiter = max(",;\t", key=text.partition("\n")[0].count)
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter))
     students = []
     for row in rows:
         student = {ours: next((row[one] for one in theirs if row.get(one)), "") for ours, theirs in COLUMNS.items()}
