@@ -105,7 +105,7 @@ def _kept(given: argparse.Namespace) -> str:
         if checkpoint.exists():
             return f"{checkpoint} keeps the steps up to the last save, and the same command goes on from there"
         return "no step has been saved yet, and the same command starts anew"
-    if given.command == "grade":
+    if given.command == "grade" and given.csv:
         return "marks that were found are kept in the file of marks, and the same command starts anew"
     if given.command == "evaluate":
         where = f"are kept in {given.out}" if given.out else "are kept only with --out"

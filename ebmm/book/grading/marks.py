@@ -127,13 +127,14 @@ def table(marks: list[Mark], roster: str | Path | None = None) -> list[dict[str,
         if len(fitting) > 1:
             names = ", ".join(mark.student for mark in fitting)
             raise ValueError(f"{student['Student']} of {roster} could be any of {names}: rename their folders")
-        if fitting and fitting[0] not in left:
-            name = fitting[0].student
+        mark = fitting[0] if fitting else None
+        if mark is not None and mark not in left:
+            name = mark.student
             raise ValueError(f"{name} could be several students of {roster}: name folders by their e-mail addresses")
-        if fitting:
-            left.remove(fitting[0])
-        if not fitting or fitting[0].verdicts:
-            rows.append(_row(student, fitting[0] if fitting else None, marks[0].points))
+        if mark is not None:
+            left.remove(mark)
+        if mark is None or mark.verdicts:
+            rows.append(_row(student, mark, marks[0].points))
     for mark in (mark for mark in left if mark.verdicts):
         row = _row({"Student": mark.student, "ID": mark.id}, mark)
         rows.append(row | {FEEDBACK: f"Not in the roster.\n{row[FEEDBACK]}"})
